@@ -54,6 +54,7 @@ SETTINGS: tuple[Setting, ...] = (
 OTHER_VARIABLES: Mapping[str, str] = {
     "FLUXCTX_HOME": "one directory for data, state, config and run instead of the platform's places",
     "FLUXCTX_PASSPHRASE_FILE": "a file whose first line is the passphrase",
+    "FLUXCTX_NEW_PASSPHRASE_FILE": "`vault passwd`: a file whose first line is the new passphrase",
     "FLUXCTX_PASSPHRASE_FD": "an open descriptor to read the passphrase from",
     "FLUXCTX_PASSPHRASE_COMMAND": "a command that prints the passphrase",
     "FLUXCTX_PASSPHRASE": "the passphrase itself; other processes of the same user can see it",

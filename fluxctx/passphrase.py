@@ -80,6 +80,23 @@ class Passphrases:
             )
         return text
 
+    def require_new(self) -> str:
+        """A new passphrase, from FLUXCTX_NEW_PASSPHRASE_FILE or asked twice; raises VaultLocked, UsageError."""
+        path = self._environment.get("FLUXCTX_NEW_PASSPHRASE_FILE")
+        if path:
+            text = self._read_file(path)
+        elif self.may_ask:
+            import getpass
+
+            text = getpass.getpass("new passphrase: ")
+            if getpass.getpass("the same again: ") != text:
+                raise UsageError("the two passphrases differ", hint="nothing was changed; try again")
+        else:
+            raise VaultLocked("a new passphrase is needed", hint="set FLUXCTX_NEW_PASSPHRASE_FILE, mode 0600")
+        if not text:
+            raise UsageError("the new passphrase is empty", hint="nothing was changed; a few random words are easy to keep")
+        return text
+
     def _read_file(self, path: str) -> str:
         try:
             with Path(path).open("rb") as file:

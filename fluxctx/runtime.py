@@ -190,14 +190,6 @@ class Runtime:
         self._parts["vault"] = vault
         return account
 
-    def add_recovery_phrase(self) -> str:
-        """Make a new 24-word phrase that opens the vault; shown once by the caller, stored nowhere."""
-        from fluxctx.vault import unlocking
-
-        words = unlocking.new_recovery_phrase()
-        self.vault().add_secret(unlocking.recovery_phrase(words), now=self.now())
-        return words
-
     def destroy_home(self) -> None:
         """Destroy every vault's keys in place, then all of the home's files."""
         import shutil

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fluxctx import __version__, lifecycle
 from fluxctx.config import Config, Places
-from fluxctx.domain import Account, AccountId, Death, InstalledModel, SweepResult, VaultId
+from fluxctx.domain import Account, AccountId, Death, InstalledModel, RawImage, SweepResult, VaultId
 from fluxctx.errors import HomeReadOnly, InvalidRequest, RegistryDamaged, TermsNotAccepted
 
 if TYPE_CHECKING:
@@ -323,7 +323,10 @@ def open_policy(places: Places, config: Config, media: Callable[[], MediaRoom]) 
     """The content policy in force."""
     from fluxctx.policy.filter import open_filter
 
-    return open_filter(profile=str(config.get("policy")), classify_image=None)
+    def score(image: RawImage) -> float:
+        return float(media().classify(image)["sexual_explicit"])
+
+    return open_filter(profile=str(config.get("policy")), classify_image=score)
 
 
 # --- places -----------------------------------------------------------------------------------------------

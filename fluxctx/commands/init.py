@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fluxctx import inspection, wiring
+from fluxctx import custody, inspection, wiring
 from fluxctx.accounts.terms import current_terms
 from fluxctx.commands.base import Session, single
 from fluxctx.errors import InvalidRequest, QuestionNeedsTerminal, TermsNotAccepted
@@ -39,7 +39,7 @@ def init(
         created = runtime.create_account(invite=invite)
         skipped = {"installed": False, "detail": "not asked for (--no-timer)"}
         timer = skipped if no_timer else inspection.install_timer(runtime)
-        words = runtime.add_recovery_phrase() if session.may_ask else None
+        words = custody.new_recovery_phrase(runtime) if session.may_ask else None
         warnings = wiring.storage_warnings(runtime.places)
     for code, message in warnings:
         session.console.warn(code, message)

@@ -16,7 +16,7 @@ def hide_arguments(title: bytes = b"fluxctx") -> bool:
     if sys.platform != "linux":
         return False
     try:
-        with open("/proc/self/stat", "rb") as file:  # noqa: PTH123
+        with open("/proc/self/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()  # field 3 onwards: the name may hold spaces
         start, end = int(fields[45]), int(fields[46])
     except (OSError, IndexError, ValueError):

@@ -178,7 +178,7 @@ def _write_file_from_new_thread(targets: Targets) -> bool:
 def _create_file(targets: Targets) -> bool:
     path = f"{targets['directory']}/made-{os.getpid()}"
     os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    os.unlink(path)  # noqa: PTH108
+    os.unlink(path)
     return True
 
 

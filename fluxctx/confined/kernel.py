@@ -77,7 +77,7 @@ def empty_command_line() -> None:
     (proc_pid_stat(5), fields 26 to 28 and 45 to 51).  It needs no privilege, and a kernel with
     CONFIG_CHECKPOINT_RESTORE.
     """
-    with open("/proc/self/stat", encoding="utf-8") as file:  # noqa: PTH123
+    with open("/proc/self/stat", encoding="utf-8") as file:
         fields = file.read().rpartition(")")[2].split()
 
     def field(number: int) -> int:

@@ -159,9 +159,7 @@ class Engine:
             self._end()
         if self._worker is None:
             grants = Grants(read=(model.directory,), devices="cuda" if device == "cuda" else "none")
-            child = self._spawn(
-                WORKER_MODULE, grants=grants, env_extra=WAITING, threads=self._threads
-            )
+            child = self._spawn(WORKER_MODULE, grants=grants, env_extra=WAITING, threads=self._threads)
             self._worker = Worker(child, key)
             try:
                 self._worker.load(model, dtype, device, self._threads)

@@ -53,7 +53,9 @@ def storage_errors() -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull("no space is left", hint="`fluxctx purge` works on a full disk") from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise HomeReadOnly("the vault cannot be written", hint="check the home's mode and mount") from error
+            raise HomeReadOnly(
+                "the vault cannot be written", hint="check the home's mode and mount"
+            ) from error
         raise StorageFailed("the system refused a read or write", hint="see `fluxctx doctor`") from error
 
 
@@ -123,7 +125,9 @@ class KeysFile:
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise Busy("another process is working on this item", hint="try again in a moment") from error
-            raise StorageFailed("this file system has no locks", hint="keep the vault on a local disk") from error
+            raise StorageFailed(
+                "this file system has no locks", hint="keep the vault on a local disk"
+            ) from error
 
     def write(self, number: int, half: int, slot: ItemSlot | None) -> None:
         """Overwrite one slot in place; the caller holds the lock and fsyncs."""

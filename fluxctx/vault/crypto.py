@@ -45,7 +45,9 @@ TESTING_ONLY = KdfParams(memory_kib=64, iterations=1, lanes=1)
 def normalised(passphrase: str) -> bytes:
     """NFC and UTF-8, so that one phrase is one key on every keyboard; raises UsageError."""
     if not passphrase:
-        raise UsageError("the passphrase is empty", hint="a few random words are easy to keep and hard to guess")
+        raise UsageError(
+            "the passphrase is empty", hint="a few random words are easy to keep and hard to guess"
+        )
     try:
         data = unicodedata.normalize("NFC", passphrase).encode("utf-8")
     except UnicodeEncodeError as error:
@@ -60,7 +62,11 @@ def stretch(secret: bytes, salt: bytes, params: KdfParams) -> bytes:
     from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
     kdf = Argon2id(
-        salt=salt, length=KEY_BYTES, iterations=params.iterations, lanes=params.lanes, memory_cost=params.memory_kib
+        salt=salt,
+        length=KEY_BYTES,
+        iterations=params.iterations,
+        lanes=params.lanes,
+        memory_cost=params.memory_kib,
     )
     return kdf.derive(secret)
 

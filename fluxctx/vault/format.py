@@ -96,7 +96,9 @@ def parse_item_slot(data: bytes) -> ItemSlot | None:
         return None
     body, check = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if len(data) != SLOT_BYTES or checksum(body) != check:
-        raise VaultDamaged("an item's key slot is damaged", hint="`fluxctx vault verify` says which; a sweep clears it")
+        raise VaultDamaged(
+            "an item's key slot is damaged", hint="`fluxctx vault verify` says which; a sweep clears it"
+        )
     state, reason, _, version, item_id, created, expires, nonce, wrapped, rest = _ITEM.unpack(body)
     if state not in (SlotState.LIVE, SlotState.DEAD) or rest != bytes(20):
         raise VaultDamaged("an item's key slot is malformed", hint="`fluxctx vault verify` says which")
@@ -226,7 +228,9 @@ def parse_key_slot(data: bytes) -> KeySlot | None:
         return None
     body, check = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if len(data) != KEY_SLOT_BYTES or checksum(body) != check or any(body[_KEY.size :]):
-        raise VaultDamaged("a key slot is damaged", hint="another slot (recovery phrase, key file) may still open it")
+        raise VaultDamaged(
+            "a key slot is damaged", hint="another slot (recovery phrase, key file) may still open it"
+        )
     values = _KEY.unpack(body[: _KEY.size])
     try:
         kind, label = SlotKind(values[1]), values[13].rstrip(b"\0").decode()

@@ -48,7 +48,11 @@ def read_moment(clock: Clock, now_ms: int, running_s: float) -> Reading:
         return Reading(now_ms=clock.high_ms, destroy_ms=clock.high_ms, clock=clock)
     if clock.high_ms and now_ms - clock.high_ms > JUMP_MS:
         waited_s = running_s - clock.jump_running_s
-        known = clock.jump_ms and waited_s >= 0 and abs((now_ms - clock.jump_ms) / 1000 - waited_s) < SECOND_OPINION_S
+        known = (
+            clock.jump_ms
+            and waited_s >= 0
+            and abs((now_ms - clock.jump_ms) / 1000 - waited_s) < SECOND_OPINION_S
+        )
         if not known:
             waiting = replace(clock, jump_ms=now_ms, jump_running_s=running_s)
             return Reading(now_ms=now_ms, destroy_ms=clock.high_ms, clock=waiting)
@@ -63,7 +67,10 @@ def load_clock(path: Path) -> Clock:
         data = path.read_bytes()
     except FileNotFoundError:
         return Clock()
-    if len(data) != _CLOCK.size + CHECKSUM_BYTES or checksum(data[:-CHECKSUM_BYTES]) != data[-CHECKSUM_BYTES:]:
+    if (
+        len(data) != _CLOCK.size + CHECKSUM_BYTES
+        or checksum(data[:-CHECKSUM_BYTES]) != data[-CHECKSUM_BYTES:]
+    ):
         return Clock()
     magic, high, jump, running, _ = _CLOCK.unpack(data[:-CHECKSUM_BYTES])
     return Clock(high_ms=high, jump_ms=jump, jump_running_s=running) if magic == MAGIC else Clock()

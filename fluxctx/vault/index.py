@@ -72,10 +72,32 @@ def database_errors() -> Iterator[None]:
         if "full" in text:
             raise DiskFull("no space is left", hint="`fluxctx purge` works on a full disk") from error
         if "readonly" in text or "unable to open" in text:
-            raise HomeReadOnly("the index cannot be written", hint="check the home's mode and mount") from error
-        raise StorageFailed("the index could not be read or written", hint="see `fluxctx vault verify`") from error
+            raise HomeReadOnly(
+                "the index cannot be written", hint="check the home's mode and mount"
+            ) from error
+        raise StorageFailed(
+            "the index could not be read or written", hint="see `fluxctx vault verify`"
+        ) from error
     except sqlcipher3.dbapi2.DatabaseError as error:
-        raise VaultDamaged("the index is damaged", hint="restore a backup, or see `fluxctx vault verify`") from error
+        raise VaultDamaged(
+            "the index is damaged", hint="restore a backup, or see `fluxctx vault verify`"
+        ) from error
+
+
+def _connect(path: Path, key: bytes, *, alone: bool = False) -> Any:
+    """Open and key a connection.  `alone` needs no shared-memory file, which a full disk has no room for."""
+    db = sqlcipher3.connect(str(path), isolation_level=None, check_same_thread=False)
+    try:
+        db.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+        if alone:
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        for pragma in PRAGMAS:
+            db.execute(pragma)
+        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 class Index:
@@ -87,10 +109,12 @@ class Index:
         if create:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         with database_errors():
-            self.db = sqlcipher3.connect(str(path), isolation_level=None, check_same_thread=False)
-            self.db.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
-            for pragma in PRAGMAS:
-                self.db.execute(pragma)
+            try:
+                self.db = _connect(path, key)
+            except sqlcipher3.dbapi2.OperationalError as error:
+                if "disk I/O" not in str(error) or os.statvfs(path.parent).f_bavail > 16:
+                    raise
+                self.db = _connect(path, key, alone=True)
             if create:
                 self.db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             self._check()
@@ -99,7 +123,9 @@ class Index:
         """Refuse a newer schema and a connection that could spill plaintext."""
         (version,) = self.db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
-            raise VaultNewer("the vault was made by a newer version", hint="update fluxctx; nothing was changed")
+            raise VaultNewer(
+                "the vault was made by a newer version", hint="update fluxctx; nothing was changed"
+            )
         if version < SCHEMA_VERSION:
             raise VaultDamaged("the index has no schema", hint="restore a backup")
         (temporary,) = self.db.execute("PRAGMA temp_store").fetchone()
@@ -121,7 +147,9 @@ class Index:
                     self.db.execute("ROLLBACK")
                 raise
 
-    def rows(self, where: str = "1", values: Sequence[Any] = (), *, limit: int = -1, newest: bool = True) -> list[Row]:
+    def rows(
+        self, where: str = "1", values: Sequence[Any] = (), *, limit: int = -1, newest: bool = True
+    ) -> list[Row]:
         """Rows by a condition of ours (never of a user's)."""
         order = "DESC" if newest else "ASC"
         query = f"SELECT {COLUMNS} FROM items WHERE {where} ORDER BY seq {order} LIMIT ?"  # noqa: S608
@@ -142,7 +170,17 @@ class Index:
                 "INSERT INTO items (id, cell, version, kind, created, expires, size, mime, metadata)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (r.id, r.cell, r.version, r.kind, r.created_ms, r.expires_ms, r.size_bytes, r.mime, r.metadata)
+                    (
+                        r.id,
+                        r.cell,
+                        r.version,
+                        r.kind,
+                        r.created_ms,
+                        r.expires_ms,
+                        r.size_bytes,
+                        r.mime,
+                        r.metadata,
+                    )
                     for r in rows
                 ],
             )

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from fluxctx.domain import Death, Item, ItemId, ItemKind, NewItem, VaultId
-from fluxctx.errors import Busy, IntegrityError, InvalidRequest, ItemGone, ItemNotFound, NotFound, VaultDamaged, VaultNewer
+from fluxctx.errors import (
+    Busy,
+    IntegrityError,
+    InvalidRequest,
+    ItemGone,
+    ItemNotFound,
+    NotFound,
+    VaultDamaged,
+    VaultNewer,
+)
 from fluxctx.vault import crypto, unlocking
 from fluxctx.vault.cells import KeysFile, create_keys_file, is_live, storage_errors, sync_directory
 from fluxctx.vault.crypto import RFC_9106_LOW_MEMORY, KdfParams
@@ -138,6 +147,16 @@ class Vault:
         found = self.index.known_secret(name)
         return found if found is not None else self.index.secret(name, secrets.token_bytes(32))
 
+    def add_secret(self, secret: unlocking.Secret, *, now: datetime, kdf: KdfParams = RFC_9106_LOW_MEMORY) -> int:
+        """Let one more secret open the vault; returns its slot's number."""
+        return unlocking.add(self.keys, self._master, secret, now_ms=milliseconds(now), kdf=kdf)
+
+    def replace_secret(
+        self, secret: unlocking.Secret, *, now: datetime, kdf: KdfParams = RFC_9106_LOW_MEMORY
+    ) -> list[int]:
+        """Put a secret in the place of those of its kind; returns the slots that were overwritten."""
+        return unlocking.replace_kind(self.keys, self._master, secret, now_ms=milliseconds(now), kdf=kdf)
+
     # --- put ----------------------------------------------------------------------------------------------
 
     def put(self, items: Sequence[NewItem], *, now: datetime) -> list[Item]:
@@ -255,9 +274,13 @@ class Vault:
 
     def _key(self, slot: ItemSlot) -> bytes:
         try:
-            return crypto.open_sealed(self._wrap_key, item_key_context(self.vault_id, slot), slot.nonce + slot.wrapped)
+            return crypto.open_sealed(
+                self._wrap_key, item_key_context(self.vault_id, slot), slot.nonce + slot.wrapped
+            )
         except IntegrityError as error:
-            raise VaultDamaged("an item's key slot was altered", hint="`fluxctx vault verify` says which") from error
+            raise VaultDamaged(
+                "an item's key slot was altered", hint="`fluxctx vault verify` says which"
+            ) from error
 
     def get(self, item_id: ItemId, *, now: datetime) -> Item:
         """One item; raises ItemNotFound, ItemGone (expired ones even before the sweep)."""
@@ -265,7 +288,13 @@ class Vault:
         return replace(item_of(row), expires_at=moment(slot.expires_ms))
 
     def read(
-        self, item_id: ItemId, part: str = "original", *, now: datetime, start: int = 0, length: int | None = None
+        self,
+        item_id: ItemId,
+        part: str = "original",
+        *,
+        now: datetime,
+        start: int = 0,
+        length: int | None = None,
     ) -> bytes:
         """A part's bytes, or a range of them; raises ItemNotFound, ItemGone, VaultDamaged."""
         row, slot = self._find(item_id, now)
@@ -273,11 +302,20 @@ class Vault:
         try:
             fd = os.open(self.paths.blob(row.id, part), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise VaultDamaged("a sealed file is missing", hint="`fluxctx vault verify` says which item") from None
+            raise VaultDamaged(
+                "a sealed file is missing", hint="`fluxctx vault verify` says which item"
+            ) from None
         try:
             return read_sealed(fd, key, part_context(self.vault_id, row.id, row.kind, part), start, length)
         finally:
             os.close(fd)
+
+    def parts(self, item_id: ItemId) -> list[str]:
+        """The names of an item's sealed parts, as they lie on the disk."""
+        raw = bytes.fromhex(item_id)
+        shard = self.paths.shard(raw)
+        found = shard.glob(f"{item_id}.*") if shard.is_dir() else ()
+        return sorted(path.name.split(".", 1)[1] for path in found if path.suffix != ".part")
 
     def metadata(self, item_id: ItemId, *, now: datetime) -> Mapping[str, Any]:
         """The sealed metadata; raises ItemNotFound, ItemGone, VaultDamaged."""
@@ -289,7 +327,9 @@ class Vault:
         try:
             found: Mapping[str, Any] = json.loads(crypto.open_sealed(self._key(slot), context, row.metadata))
         except IntegrityError as error:
-            raise VaultDamaged("an item's metadata was altered", hint="`fluxctx vault verify` says which") from error
+            raise VaultDamaged(
+                "an item's metadata was altered", hint="`fluxctx vault verify` says which"
+            ) from error
         return found
 
     # --- find ----------------------------------------------------------------------------------------------
@@ -352,13 +392,17 @@ class Vault:
                 raise InvalidRequest("not a reference", hint="@last, @1, @2, or an id from `fluxctx list`")
             page = self.list(now=now, limit=number, kinds=(ItemKind.IMAGE, ItemKind.VIDEO))
             if len(page.items) < number:
-                raise ItemNotFound("there are not that many pictures", hint="`fluxctx list` shows what there is")
+                raise ItemNotFound(
+                    "there are not that many pictures", hint="`fluxctx list` shows what there is"
+                )
             return page.items[number - 1].id
         prefix = reference.lower()
         if not (SHORTEST_PREFIX <= len(prefix) <= 32 and all(c in "0123456789abcdef" for c in prefix)):
             raise InvalidRequest("not an item id", hint="at least 4 hex digits, or @last")
         low, high = bytes.fromhex(prefix.ljust(32, "0")), bytes.fromhex(prefix.ljust(32, "f"))
-        rows = [row for row in self.index.rows("id BETWEEN ? AND ?", (low, high), limit=20) if self._slot_of(row)]
+        rows = [
+            row for row in self.index.rows("id BETWEEN ? AND ?", (low, high), limit=20) if self._slot_of(row)
+        ]
         if not rows:
             raise ItemNotFound("no such item", hint="`fluxctx list` shows what there is")
         if len(rows) > 1:
@@ -413,14 +457,18 @@ class Vault:
         Works on a full disk: nothing is allocated.  Raises Busy after the others are gone when a cell is held.
         """
         deaths, busy = [], 0
-        rows = [row for item_id in ids for row in self.index.rows("id = ?", (bytes.fromhex(item_id),), limit=1)]
+        rows = [
+            row for item_id in ids for row in self.index.rows("id = ?", (bytes.fromhex(item_id),), limit=1)
+        ]
         for row in rows:
             try:
                 with self.keys.locked(row.cell):
                     killed = self.keys.destroy(row.cell, row.id, milliseconds(now), Reason.PURGED)
                     freed = unlink_blobs(self.paths, row.id)
                     if killed:
-                        deaths.append(Death(id=ItemId(row.id.hex()), at=now, reason=reason, freed_bytes=freed))
+                        deaths.append(
+                            Death(id=ItemId(row.id.hex()), at=now, reason=reason, freed_bytes=freed)
+                        )
             except Busy:
                 busy += 1
         self._bury(rows)
@@ -490,5 +538,10 @@ def searchable(metadata: Mapping[str, Any]) -> str:
     """What `search` looks at: prompt, negative prompt, model and tags."""
     recipe = metadata.get("recipe") or {}
     tags = [f"{key} {value}" for key, value in metadata.get("tags", {}).items()]
-    words = [recipe.get("prompt", ""), recipe.get("negative_prompt", ""), recipe.get("model", {}).get("name", ""), *tags]
+    words = [
+        recipe.get("prompt", ""),
+        recipe.get("negative_prompt", ""),
+        recipe.get("model", {}).get("name", ""),
+        *tags,
+    ]
     return " ".join(words).casefold()

@@ -32,7 +32,9 @@ def passphrase(text: str) -> Secret:
 def key_file(content: bytes) -> Secret:
     """A key file of at least 32 random bytes; it is not stretched."""
     if len(content) < KEYFILE_MIN_BYTES:
-        raise UsageError("the key file is shorter than 32 bytes", hint="`fluxctx vault keyfile PATH` makes one")
+        raise UsageError(
+            "the key file is shorter than 32 bytes", hint="`fluxctx vault keyfile PATH` makes one"
+        )
     return Secret(kind=SlotKind.KEYFILE, material=content)
 
 
@@ -54,7 +56,9 @@ def new_recovery_phrase() -> str:
     return words
 
 
-def wrap(master: bytes, secret: Secret, vault_id: bytes, *, created_ms: int, kdf: KdfParams, label: str = "") -> KeySlot:
+def wrap(
+    master: bytes, secret: Secret, vault_id: bytes, *, created_ms: int, kdf: KdfParams, label: str = ""
+) -> KeySlot:
     """Wrap the master key for one secret, with a commitment to the wrapping key (GCM has none of its own)."""
     stretched = secret.kind in (SlotKind.PASSPHRASE,)
     slot = KeySlot(
@@ -112,7 +116,28 @@ def open_master(keys: KeysFile, secret: Secret, *, now_ms: int) -> bytes:
         raise trouble
     if not slots and keys.damaged_key_slots():
         raise VaultDamaged("the key slots are damaged", hint="restore a backup")
-    raise WrongPassphrase("wrong passphrase", hint="nothing was changed; a recovery phrase or key file opens it too")
+    raise WrongPassphrase(
+        "wrong passphrase", hint="nothing was changed; a recovery phrase or key file opens it too"
+    )
+
+
+def add(keys: KeysFile, master: bytes, secret: Secret, *, now_ms: int, kdf: KdfParams) -> int:
+    """Write a slot for one more secret and open it again from the disk before it counts; returns its number."""
+    number = keys.add_key_slot(wrap(master, secret, keys.vault_id, created_ms=now_ms, kdf=kdf))
+    slot = dict(keys.key_slots()).get(number)
+    if slot is None or unwrap(slot, secret, keys.vault_id) != master:
+        keys.remove_key_slot(number)
+        raise VaultDamaged("the new key slot does not open", hint="nothing was changed; check the disk")
+    return number
+
+
+def replace_kind(keys: KeysFile, master: bytes, secret: Secret, *, now_ms: int, kdf: KdfParams) -> list[int]:
+    """Add a slot for the secret, then overwrite every older slot of its kind; returns the numbers of those."""
+    new = add(keys, master, secret, now_ms=now_ms, kdf=kdf)
+    old = [number for number, slot in keys.key_slots() if slot.kind is secret.kind and number != new]
+    for number in old:
+        keys.remove_key_slot(number)
+    return old
 
 
 def calibrated(seconds: float = TARGET_S) -> KdfParams:

@@ -396,9 +396,7 @@ def test_a_full_disk_keeps_what_was_there_and_purge_works_on_it(tmp_path: Path) 
         done = home.json("generate", "a red apple", "--steps", "2", "--seed", "1")
         assert done.code == 0, done.text + done.err
         filler = os.open(mount / "filler", os.O_WRONLY | os.O_CREAT)
-        with pytest.raises(OSError, match="No space"):
-            while True:
-                os.write(filler, b"\0" * 4096)
+        fill(filler)
         os.close(filler)
         refused = home.json("generate", "a red apple", "--steps", "2", "--seed", "2")
         assert (refused.code, refused.envelope["error"]["code"]) == (1, "disk_full")
@@ -435,3 +433,10 @@ def test_the_weights_in_the_package_are_the_ones_in_the_list() -> None:
         digest, _, name = line.partition("  ")
         path = STARTER / name if (STARTER / name).exists() else STARTER / "model" / name
         assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def fill(fd: int) -> None:
+    """Write until the disk is full."""
+    with pytest.raises(OSError, match="No space"):
+        os.write(fd, bytes(1 << 24))
+        os.write(fd, bytes(4096))

@@ -237,10 +237,7 @@ def attacks(there, pid, target, ro, pipe):
 
 def attempt(call, *arguments):
     try:
-        if isinstance(call, int):
-            result = kernel.raw_syscall(call, *arguments)
-        else:
-            result = kernel.syscall(call, *arguments)
+        result = kernel.raw_syscall(call, *arguments) if isinstance(call, int) else kernel.syscall(call, *arguments)
     except OSError as refused:
         if refused.filename is not None and isinstance(call, str):  # this architecture has no such call
             return "absent"

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH102, PTH108, PTH116, PTH208
+# ruff: noqa: PTH102, PTH208
 """Landlock alone: what the file system and the network still allow."""
 
 import errno
