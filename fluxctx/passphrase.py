@@ -94,7 +94,9 @@ class Passphrases:
         else:
             raise VaultLocked("a new passphrase is needed", hint="set FLUXCTX_NEW_PASSPHRASE_FILE, mode 0600")
         if not text:
-            raise UsageError("the new passphrase is empty", hint="nothing was changed; a few random words are easy to keep")
+            raise UsageError(
+                "the new passphrase is empty", hint="nothing was changed; a few random words are easy to keep"
+            )
         return text
 
     def _read_file(self, path: str) -> str:

@@ -77,6 +77,7 @@ def main() -> int:
     for name, write in PAGES.items():
         path, text = REFERENCE / name, write()
         if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         elif not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)

@@ -37,7 +37,9 @@ def recovery(session: Session) -> None:
     session.console.done({"recovery_phrase_shown": True}, ["the new recovery phrase is in force"])
 
 
-def keyfile(session: Session, path: Annotated[Path, typer.Argument(help="Where to write the new key file.")]) -> None:
+def keyfile(
+    session: Session, path: Annotated[Path, typer.Argument(help="Where to write the new key file.")]
+) -> None:
     """Write a key file (32 random bytes, mode 0600) that opens the vault without a passphrase."""
     if path.exists():
         raise OutputExists("the key file's path exists", hint="name a new one")
@@ -61,7 +63,9 @@ def slots(session: Session) -> None:
     session.console.done({"slots": rows}, session.console.table(rows, ("slot", "kind", "created_at")))
 
 
-def remove(session: Session, slot: Annotated[int, typer.Argument(help="The slot's number in `vault slots`.")]) -> None:
+def remove(
+    session: Session, slot: Annotated[int, typer.Argument(help="The slot's number in `vault slots`.")]
+) -> None:
     """Overwrite one key slot; the last one that opens the vault stays."""
     with session.runtime() as runtime:
         runtime.open_account()
@@ -75,9 +79,14 @@ def verify(session: Session) -> None:
         runtime.open_account()
         checked, faults = custody.verify_vault(runtime)
     data = {"checked": checked, "faults": faults}
-    lines = [f"{checked} items checked, {len(faults)} faults", *(f"  {f['item'] or '-'}  {f['fault']}" for f in faults)]
+    lines = [
+        f"{checked} items checked, {len(faults)} faults",
+        *(f"  {f['item'] or '-'}  {f['fault']}" for f in faults),
+    ]
     if faults:
-        raise IntegrityError("the vault is damaged", hint="restore a backup, or purge the items named", details=data)
+        raise IntegrityError(
+            "the vault is damaged", hint="restore a backup, or purge the items named", details=data
+        )
     session.console.done(data, lines)
 
 

@@ -1,6 +1,7 @@
 """Locked and other rules over canonical tokens: phrases, and conjunctions of word classes within a window.  Pure.
 
-The lexicon's words match whole tokens, their plural and, from six letters on, one edit of a misspelt word.  Allow-phrases are taken out first: a "blood orange" is no blood.
+The lexicon's words match whole tokens, their plural and, from six letters on, one edit of a misspelt word.
+Allow-phrases are taken out first: a "blood orange" is no blood.
 """
 
 from __future__ import annotations
@@ -22,7 +23,24 @@ AGE_STARTS = frozenset("123456789otfsen")
 AGES = frozenset(
     [
         *map(str, range(1, 18)),
-        *["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"],
+        *[
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+        ],
         "seventeen",
     ]
 )

@@ -20,7 +20,9 @@ class Fault:
 def verify(vault: Vault, *, now: datetime) -> tuple[int, list[Fault]]:
     """(items checked, faults): keys file, each key slot, metadata and every byte of every part."""
     faults = [Fault(item=None, fault="a key slot is damaged")] * vault.keys.damaged_key_slots()
-    faults += [Fault(item=None, fault="an item cell is damaged") for _, cell in vault.keys.scan() if cell.lost]
+    faults += [
+        Fault(item=None, fault="an item cell is damaged") for _, cell in vault.keys.scan() if cell.lost
+    ]
     checked = 0
     for item in vault.every(now=now):
         checked += 1

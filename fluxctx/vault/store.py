@@ -147,7 +147,9 @@ class Vault:
         found = self.index.known_secret(name)
         return found if found is not None else self.index.secret(name, secrets.token_bytes(32))
 
-    def add_secret(self, secret: unlocking.Secret, *, now: datetime, kdf: KdfParams = RFC_9106_LOW_MEMORY) -> int:
+    def add_secret(
+        self, secret: unlocking.Secret, *, now: datetime, kdf: KdfParams = RFC_9106_LOW_MEMORY
+    ) -> int:
         """Let one more secret open the vault; returns its slot's number."""
         return unlocking.add(self.keys, self._master, secret, now_ms=milliseconds(now), kdf=kdf)
 

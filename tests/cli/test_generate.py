@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from PIL import Image
 
 from fluxctx.commands.discover import schemas
 from tests.running import Home
@@ -79,13 +80,14 @@ def test_full_metadata_embeds_the_recipe_only_when_asked(made: Home) -> None:
 
 
 def test_the_same_seed_makes_the_same_pixels(made: Home) -> None:
-    first = made.json("show", "@last").data["recipe"]["output"]["pixels_sha256"]
     done = made.json(
         "generate", "a red apple", "--seed", "7", "--steps", "4", "--ephemeral", "-o", "again.png"
     )
     assert done.data["outputs"][0]["id"] is None
-    assert (made.work / "again.png").read_bytes() == (made.work / "apple.png").read_bytes()
-    assert len(first) == 64
+    with Image.open(made.work / "again.png") as again, Image.open(made.work / "apple.png") as apple:
+        assert (
+            again.tobytes() == apple.tobytes()
+        )  # the files differ: a stored picture's copy bears a credential
     assert len(made.json("list").data["items"]) == 1, "an ephemeral picture leaves not even a row"
 
 
@@ -437,6 +439,7 @@ def test_the_weights_in_the_package_are_the_ones_in_the_list() -> None:
 
 def fill(fd: int) -> None:
     """Write until the disk is full."""
+    while os.write(fd, bytes(1 << 20)) == 1 << 20:
+        pass
     with pytest.raises(OSError, match="No space"):
-        os.write(fd, bytes(1 << 24))
         os.write(fd, bytes(4096))

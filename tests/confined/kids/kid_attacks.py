@@ -237,7 +237,11 @@ def attacks(there, pid, target, ro, pipe):
 
 def attempt(call, *arguments):
     try:
-        result = kernel.raw_syscall(call, *arguments) if isinstance(call, int) else kernel.syscall(call, *arguments)
+        result = (
+            kernel.raw_syscall(call, *arguments)
+            if isinstance(call, int)
+            else kernel.syscall(call, *arguments)
+        )
     except OSError as refused:
         if refused.filename is not None and isinstance(call, str):  # this architecture has no such call
             return "absent"
