@@ -316,6 +316,7 @@ class SweepResult:
     closed: int = 0
     busy: int = 0
     damaged: int = 0
+    unsettled: tuple[int, ...] = ()  # cells whose put has not finished, for a settlement
 
 
 # --- accounts and models -----------------------------------------------------------------------------

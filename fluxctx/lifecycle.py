@@ -46,7 +46,14 @@ class Vault(Protocol):
     def metadata(self, item_id: ItemId, *, now: datetime) -> Mapping[str, Any]: ...
     def every(self, *, now: datetime, kinds: Sequence[ItemKind] = ()) -> Iterator[Item]: ...
     def put(self, items: Sequence[NewItem], *, now: datetime) -> list[Item]: ...
-    def purge(self, ids: Sequence[ItemId], *, now: datetime, reason: str) -> Sequence[Death]: ...
+    def purge(
+        self,
+        ids: Sequence[ItemId],
+        *,
+        now: datetime,
+        reason: str,
+        on_deaths: Callable[[Sequence[Death]], object],
+    ) -> Sequence[Death]: ...
     def retain(self, item_id: ItemId, expires_at: datetime, *, now: datetime) -> Item: ...
 
 
@@ -73,11 +80,16 @@ class Media(Protocol):
 def purge(ids: Sequence[ItemId], vault: Vault, ledger: Ledger, *, now: datetime) -> list[Death]:
     """Destroy items for good, and the uploads that no remaining output was made from."""
     uploads = uploads_of(ids, vault, now=now)
-    deaths = list(vault.purge(ids, now=now, reason="purged"))
+
+    def note(deaths: Sequence[Death]) -> None:
+        ledger.append_deaths(deaths, at=now)
+
+    deaths = list(vault.purge(ids, now=now, reason="purged", on_deaths=note))
     if uploads:
         orphans = sorted(uploads - uploads_of([item.id for item in vault.every(now=now)], vault, now=now))
-        deaths += vault.purge([ItemId(orphan) for orphan in orphans], now=now, reason="purged")
-    ledger.append_deaths(deaths, at=now)
+        deaths += vault.purge(
+            [ItemId(orphan) for orphan in orphans], now=now, reason="purged", on_deaths=note
+        )
     return deaths
 
 

@@ -67,6 +67,7 @@ class Runtime:
         self._stack = ExitStack()
         self._parts: dict[str, Any] = {}
         self._swept: SweepResult | None = None
+        self.unsettled: dict[str, tuple[int, ...]] = {}
         self.account: Account | None = None
 
     def __enter__(self) -> Self:
@@ -173,6 +174,11 @@ class Runtime:
             vault = wiring.unlock(self.places, found, self.passphrases, self.now())
             self._stack.callback(vault.close)
             self._parts["vault"] = vault
+            vault.settle(
+                self.unsettled.get(found.vault_id, ()),
+                now=self.now(),
+                on_deaths=lambda deaths: self.ledger().append_deaths(deaths, at=self.now()),
+            )
         return found
 
     def require_account(self) -> Account:

@@ -285,7 +285,9 @@ def sweep_home(runtime: Runtime) -> SweepResult:
         paths = vault_paths(runtime.places, state.name)
         if paths.keys.exists():
             write = functools.partial(note_deaths, runtime.places, state.name)
-            results.append(sweep(paths, now=runtime.now(), running_s=runtime.running_s(), on_deaths=write))
+            result = sweep(paths, now=runtime.now(), running_s=runtime.running_s(), on_deaths=write)
+            runtime.unsettled[state.name] = result.unsettled
+            results.append(result)
     return SweepResult(
         deaths=tuple(death for result in results for death in result.deaths),
         freed_bytes=sum(result.freed_bytes for result in results),

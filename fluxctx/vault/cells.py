@@ -25,6 +25,7 @@ from fluxctx.vault.format import (
     HEADER_BYTES,
     KEY_SLOT_BYTES,
     KEY_SLOTS,
+    SETTLED_AT,
     SLOT_BYTES,
     Cell,
     ItemSlot,
@@ -33,12 +34,14 @@ from fluxctx.vault.format import (
     SlotState,
     cell_at,
     dead_slot,
+    key_slot_at,
     parse_cell,
     parse_header,
     parse_key_slot,
     render_header,
 )
 
+OFD_SETLKW = 91 if sys.platform == "darwin" else 38
 OFD_SETLK = 90 if sys.platform == "darwin" else 37  # fcntl(2): locks of the open file description
 _FLOCK = struct.Struct("hh4xqqi4x")
 SCAN_CELLS = 4096  # 1 MiB at a time
@@ -94,7 +97,7 @@ class KeysFile:
 
     def read(self, number: int) -> Cell:
         data = os.pread(self.fd, CELL_BYTES, cell_at(number))
-        return parse_cell(data.ljust(CELL_BYTES, b"\0"))
+        return parse_cell(data.ljust(CELL_BYTES, b"\0"), self.vault_id, number)
 
     def scan(self) -> Iterator[tuple[int, Cell]]:
         """Every cell that is not free, unlocked: a suggestion that is looked at again under the lock."""
@@ -103,7 +106,7 @@ class KeysFile:
             for start in range(0, len(data) - CELL_BYTES + 1, CELL_BYTES):
                 raw = data[start : start + CELL_BYTES]
                 if any(raw):
-                    yield number, parse_cell(raw)
+                    yield number, parse_cell(raw, self.vault_id, number)
                 number += 1
             position += len(data)
 
@@ -119,9 +122,11 @@ class KeysFile:
     def _lock(self, number: int, kind: int) -> None:
         self._lock_range(cell_at(number), CELL_BYTES, kind)
 
-    def _lock_range(self, start: int, length: int, kind: int) -> None:
+    def _lock_range(self, start: int, length: int, kind: int, *, wait: bool = False) -> None:
+        """Cells are only ever tried; the moment's work of growing or adding a secret is waited for."""
         try:
-            fcntl.fcntl(self.fd, OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
+            how = OFD_SETLKW if wait else OFD_SETLK
+            fcntl.fcntl(self.fd, how, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 raise Busy("another process is working on this item", hint="try again in a moment") from error
@@ -131,9 +136,18 @@ class KeysFile:
 
     def write(self, number: int, half: int, slot: ItemSlot | None) -> None:
         """Overwrite one slot in place; the caller holds the lock and fsyncs."""
-        data = slot.render() if slot is not None else EMPTY_SLOT
+        position = cell_at(number) + half * SLOT_BYTES
+        data = slot.render(self.vault_id, position) if slot is not None else EMPTY_SLOT
         with storage_errors():
-            os.pwrite(self.fd, data, cell_at(number) + half * SLOT_BYTES)
+            os.pwrite(self.fd, data, position)
+
+    def settle(self, number: int) -> None:
+        """Mark a live cell's row as committed: one byte, which cannot tear; the caller holds the lock."""
+        cell = self.read(number)
+        if cell.item is not None:
+            half = cell.slots.index(cell.item)
+            with storage_errors():
+                os.pwrite(self.fd, b"\1", cell_at(number) + half * SLOT_BYTES + SETTLED_AT)
 
     def allocate(self, count: int, locks: ExitStack, hint: int) -> list[int]:
         """Lock `count` free cells, growing the file where there are too few; `locks` lets them go."""
@@ -144,8 +158,8 @@ class KeysFile:
                 break
             self._try_take(number, found, locks)
         while len(found) < count:
-            total = self._grow(total)
-            for number in range(total - GROWTH_CELLS, total):
+            before, total = total, self._grow(total)
+            for number in range(before, total):
                 if len(found) < count:
                     self._try_take(number, found, locks)
         return found
@@ -161,9 +175,11 @@ class KeysFile:
             found.append(number)
 
     def _grow(self, total: int) -> int:
-        """Append free cells; a byte of the header is the lock for that."""
-        self._lock_range(0, 1, fcntl.F_WRLCK)
+        """Append free cells, unless somebody just did; a byte of the header is the lock for that."""
+        self._lock_range(0, 1, fcntl.F_WRLCK, wait=True)
         try:
+            if len(self) > total:
+                return len(self)
             size = CELLS_AT + len(self) * CELL_BYTES
             with storage_errors():
                 os.pwrite(self.fd, bytes(GROWTH_CELLS * CELL_BYTES), size)
@@ -186,8 +202,9 @@ class KeysFile:
             self.sync()
             return False
         record = dead_slot(slot.item_id if slot else bytes(16), at_ms, reason)
-        self.write(number, 0, record)
-        self.write(number, 1, None)
+        half = cell.slots.index(slot) if slot else 0
+        self.write(number, half, record)  # over the key itself first
+        self.write(number, 1 - half, None)
         self.sync()
         return True
 
@@ -203,7 +220,7 @@ class KeysFile:
         found = []
         for number in range(KEY_SLOTS):
             try:
-                slot = parse_key_slot(self._key_bytes(number))
+                slot = self._key_slot(number)
             except VaultDamaged:
                 continue
             if slot is not None:
@@ -215,22 +232,27 @@ class KeysFile:
         count = 0
         for number in range(KEY_SLOTS):
             try:
-                parse_key_slot(self._key_bytes(number))
+                self._key_slot(number)
             except VaultDamaged:
                 count += 1
         return count
 
+    def _key_slot(self, number: int) -> KeySlot | None:
+        return parse_key_slot(self._key_bytes(number), self.vault_id, key_slot_at(number))
+
     def _key_bytes(self, number: int) -> bytes:
-        return os.pread(self.fd, KEY_SLOT_BYTES, HEADER_BYTES + number * KEY_SLOT_BYTES)
+        return os.pread(self.fd, KEY_SLOT_BYTES, key_slot_at(number))
 
     def add_key_slot(self, slot: KeySlot) -> int:
         """Write into the first free place and fsync; raises StorageFailed when all are taken."""
-        self._lock_range(HEADER_BYTES, 1, fcntl.F_WRLCK)
+        self._lock_range(HEADER_BYTES, 1, fcntl.F_WRLCK, wait=True)
         try:
             for number in range(KEY_SLOTS):
                 if not any(self._key_bytes(number)):
                     with storage_errors():
-                        os.pwrite(self.fd, slot.render(), HEADER_BYTES + number * KEY_SLOT_BYTES)
+                        os.pwrite(
+                            self.fd, slot.render(self.vault_id, key_slot_at(number)), key_slot_at(number)
+                        )
                         os.fsync(self.fd)
                     return number
         finally:
@@ -240,7 +262,7 @@ class KeysFile:
     def remove_key_slot(self, number: int) -> None:
         """Overwrite a key slot in place."""
         with storage_errors():
-            os.pwrite(self.fd, bytes(KEY_SLOT_BYTES), HEADER_BYTES + number * KEY_SLOT_BYTES)
+            os.pwrite(self.fd, bytes(KEY_SLOT_BYTES), key_slot_at(number))
             os.fsync(self.fd)
 
 

@@ -5,7 +5,6 @@ Source: docs/spec/vault-v1.md, section 2.  Nobody else imports `cryptography` fo
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 import unicodedata
@@ -76,6 +75,16 @@ def hkdf(key: bytes, *, salt: bytes, info: bytes, length: int = KEY_BYTES) -> by
     return HKDF(algorithm=SHA256(), length=length, salt=salt, info=info).derive(key)
 
 
+def index_key(master: bytes, vault_id: bytes) -> bytes:
+    """The raw key of index.db."""
+    return hkdf(master, salt=vault_id, info=b"fluxctx/v1/index-key")
+
+
+def metadata_key(item_key: bytes, item_id: bytes) -> bytes:
+    """The key of an item's sealed metadata; its parts have keys of their own."""
+    return hkdf(item_key, salt=item_id, info=b"fluxctx/v1/metadata-key")
+
+
 def seal(key: bytes, context: bytes, data: bytes) -> bytes:
     """AES-256-GCM with a random nonce in front; `context` is authenticated and not stored."""
     nonce = secrets.token_bytes(NONCE_BYTES)
@@ -90,6 +99,24 @@ def open_sealed(key: bytes, context: bytes, box: bytes) -> bytes:
         return AESGCM(key).decrypt(box[:NONCE_BYTES], box[NONCE_BYTES:], context)
     except InvalidTag as error:
         raise IntegrityError("a sealed box failed authentication") from error
+
+
+class SegmentCipher:
+    """AES-256-GCM over the segments of a stream; nonces are the stream's business."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def encrypt_into(self, nonce: bytes, data: bytes | memoryview, out: memoryview) -> None:
+        """Write ciphertext and tag into `out`, which is TAG_BYTES longer than `data`."""
+        self._cipher.encrypt_into(nonce, data, None, out)
+
+    def decrypt(self, nonce: bytes, data: bytes) -> bytes:
+        """Open one segment; raises IntegrityError."""
+        try:
+            return self._cipher.decrypt(nonce, data, None)
+        except InvalidTag as error:
+            raise IntegrityError("a segment failed authentication") from error
 
 
 def keyed_digest(key: bytes, purpose: bytes, data: bytes) -> bytes:
@@ -125,8 +152,3 @@ def verify(key: bytes, signature: bytes, message: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
-
-
-def checksum(data: bytes) -> bytes:
-    """Eight bytes against torn and rotten slots; no secret, no protection against an attacker."""
-    return hashlib.sha256(data).digest()[:8]

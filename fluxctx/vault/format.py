@@ -8,13 +8,13 @@ from enum import IntEnum
 from typing import Final
 
 from fluxctx.errors import VaultDamaged, VaultNewer
-from fluxctx.vault.checksums import CHECKSUM_BYTES, checksum
+from fluxctx.vault.checksums import CHECKSUM_BYTES, check
 
 KEYS_MAGIC: Final = b"fluxctx-keys-v1\n"
 HEADER_BYTES: Final = 512
 KEY_SLOT_BYTES: Final = 512
-KEY_SLOTS: Final = 15
-CELLS_AT: Final = HEADER_BYTES + KEY_SLOTS * KEY_SLOT_BYTES  # 8192
+KEY_SLOTS: Final = 63
+CELLS_AT: Final = HEADER_BYTES + KEY_SLOTS * KEY_SLOT_BYTES  # 32,768
 CELL_BYTES: Final = 256
 SLOT_BYTES: Final = 128
 EMPTY_SLOT: Final = bytes(SLOT_BYTES)
@@ -55,7 +55,8 @@ class SlotKind(IntEnum):
 
 # --- item slots (section 5) ---------------------------------------------------------------------------
 
-_ITEM: Final = struct.Struct("<BBHI16sqq12s48s20s")  # 120 bytes, then the checksum
+SETTLED_AT: Final = 2
+_ITEM: Final = struct.Struct("<BBBBI16sqq12s48s20s")  # 120 bytes, then the checksum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class ItemSlot:
     """One of a cell's two slots.  Times are Unix milliseconds.
 
     A live slot wraps the item's key; a dead one keeps id, time of death (in `created_ms`) and reason.
+    `settled` is false until the item's row is committed.
     """
 
     state: SlotState
@@ -73,11 +75,14 @@ class ItemSlot:
     nonce: bytes = bytes(12)
     wrapped: bytes = bytes(48)
     reason: int = 0
+    settled: bool = True
 
-    def render(self) -> bytes:
+    def render(self, vault_id: bytes, position: int) -> bytes:
+        """The 128 bytes for a place in the file; the settled byte is not covered by the check."""
         body = _ITEM.pack(
             self.state,
             self.reason,
+            0,
             0,
             self.version,
             self.item_id,
@@ -87,20 +92,24 @@ class ItemSlot:
             self.wrapped,
             bytes(20),
         )
-        return body + checksum(body)
+        settled = body[:SETTLED_AT] + bytes([self.settled]) + body[SETTLED_AT + 1 :]
+        return settled + check(vault_id, position, body)
 
 
-def parse_item_slot(data: bytes) -> ItemSlot | None:
+def parse_item_slot(data: bytes, vault_id: bytes, position: int) -> ItemSlot | None:
     """Parse one slot; None for a free one; raises VaultDamaged when its checksum is wrong."""
     if data == EMPTY_SLOT:
         return None
-    body, check = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
-    if len(data) != SLOT_BYTES or checksum(body) != check:
+    body, stored = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
+    covered = body[:SETTLED_AT] + b"\0" + body[SETTLED_AT + 1 :]
+    if len(data) != SLOT_BYTES or check(vault_id, position, covered) != stored:
         raise VaultDamaged(
             "an item's key slot is damaged", hint="`fluxctx vault verify` says which; a sweep clears it"
         )
-    state, reason, _, version, item_id, created, expires, nonce, wrapped, rest = _ITEM.unpack(body)
-    if state not in (SlotState.LIVE, SlotState.DEAD) or rest != bytes(20):
+    state, reason, settled, zero, version, item_id, created, expires, nonce, wrapped, rest = _ITEM.unpack(
+        body
+    )
+    if state not in (SlotState.LIVE, SlotState.DEAD) or rest != bytes(20) or zero or settled > 1:
         raise VaultDamaged("an item's key slot is malformed", hint="`fluxctx vault verify` says which")
     return ItemSlot(
         state=SlotState(state),
@@ -111,6 +120,7 @@ def parse_item_slot(data: bytes) -> ItemSlot | None:
         nonce=nonce,
         wrapped=wrapped,
         reason=reason,
+        settled=bool(settled),
     )
 
 
@@ -149,13 +159,14 @@ class Cell:
         return any(self.damaged) and self.slots == (None, None)
 
 
-def parse_cell(data: bytes) -> Cell:
-    """Parse 256 bytes; damage is told, not raised, since the other slot may be whole."""
+def parse_cell(data: bytes, vault_id: bytes, number: int) -> Cell:
+    """Parse a cell's 256 bytes; damage is told, not raised, since the other slot may be whole."""
     slots: list[ItemSlot | None] = []
     damaged: list[bool] = []
-    for half in (data[:SLOT_BYTES], data[SLOT_BYTES:]):
+    for start in (0, SLOT_BYTES):
+        half = data[start : start + SLOT_BYTES]
         try:
-            slots.append(parse_item_slot(half))
+            slots.append(parse_item_slot(half, vault_id, cell_at(number) + start))
             damaged.append(False)
         except VaultDamaged:
             slots.append(None)
@@ -194,7 +205,8 @@ class KeySlot:
     commitment: bytes = bytes(32)
     label: str = ""  # at most 64 bytes of UTF-8
 
-    def render(self) -> bytes:
+    def render(self, vault_id: bytes, position: int) -> bytes:
+        """The 512 bytes for a place in the file."""
         label = self.label.encode()[:64].ljust(64, b"\0")
         body = _KEY.pack(
             1,
@@ -212,7 +224,7 @@ class KeySlot:
             self.commitment,
             label,
         ) + bytes(_KEY_PADDING)
-        return body + checksum(body)
+        return body + check(vault_id, position, body)
 
     def context(self, vault_id: bytes) -> bytes:
         """Associated data of the wrapped master key."""
@@ -222,12 +234,22 @@ class KeySlot:
         return b"fluxctx/v1/master-key\0" + vault_id + self.slot_id + numbers + self.salt
 
 
-def parse_key_slot(data: bytes) -> KeySlot | None:
+def key_slot_at(number: int) -> int:
+    """A key slot's place in the file."""
+    return HEADER_BYTES + number * KEY_SLOT_BYTES
+
+
+def parse_key_slot(data: bytes, vault_id: bytes, position: int) -> KeySlot | None:
     """Parse 512 bytes; None for a free slot; raises VaultDamaged."""
     if data == bytes(KEY_SLOT_BYTES):
         return None
-    body, check = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
-    if len(data) != KEY_SLOT_BYTES or checksum(body) != check or any(body[_KEY.size :]):
+    body, stored = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
+    if (
+        len(data) != KEY_SLOT_BYTES
+        or check(vault_id, position, body) != stored
+        or any(body[_KEY.size :])
+        or (body[0], body[2:4]) != (1, b"\0\0")
+    ):
         raise VaultDamaged(
             "a key slot is damaged", hint="another slot (recovery phrase, key file) may still open it"
         )
@@ -260,12 +282,12 @@ _HEADER: Final = struct.Struct("<16s16sII")
 def render_header(vault_id: bytes) -> bytes:
     """The first 512 bytes of `keys`."""
     body = _HEADER.pack(KEYS_MAGIC, vault_id, 1, 0).ljust(HEADER_BYTES - CHECKSUM_BYTES, b"\0")
-    return body + checksum(body)
+    return body + check(vault_id, 0, body)
 
 
 def parse_header(data: bytes) -> bytes:
     """The vault's id; raises VaultDamaged, VaultNewer."""
-    if len(data) < HEADER_BYTES or checksum(data[:-CHECKSUM_BYTES]) != data[-CHECKSUM_BYTES:]:
+    if len(data) < HEADER_BYTES or check(data[16:32], 0, data[:-CHECKSUM_BYTES]) != data[-CHECKSUM_BYTES:]:
         raise VaultDamaged("the keys file's header is damaged", hint="restore a backup")
     magic, vault_id, version, flags = _HEADER.unpack_from(data)
     if magic != KEYS_MAGIC or version != 1 or flags != 0:

@@ -185,6 +185,13 @@ class Index:
                 ],
             )
 
+    def renew(self, item_id: bytes, version: int, expires_ms: int) -> None:
+        """Follow a slot's new end."""
+        with self.transaction() as db:
+            db.execute(
+                "UPDATE items SET version = ?, expires = ? WHERE id = ?", (version, expires_ms, item_id)
+            )
+
     def delete(self, ids: Sequence[bytes]) -> None:
         """By id, never by condition: a condition would race with other processes."""
         with self.transaction() as db:

@@ -9,31 +9,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Self
 
-from fluxctx.domain import Death, Item, ItemId, ItemKind, NewItem, VaultId
+from fluxctx.domain import Death, Item, ItemId, ItemKind, NewItem
 from fluxctx.errors import (
     Busy,
     IntegrityError,
     InvalidRequest,
     ItemGone,
     ItemNotFound,
-    NotFound,
     VaultDamaged,
-    VaultNewer,
 )
-from fluxctx.vault import crypto, unlocking
-from fluxctx.vault.cells import KeysFile, create_keys_file, is_live, storage_errors, sync_directory
+from fluxctx.vault import crypto, ending, unlocking
+from fluxctx.vault.cells import KeysFile, is_live, storage_errors, sync_directory
 from fluxctx.vault.crypto import RFC_9106_LOW_MEMORY, KdfParams
 from fluxctx.vault.format import ItemSlot, Reason, SlotState, item_key_context, part_context
+from fluxctx.vault.header import create_vault, read_header
 from fluxctx.vault.highwater import load_clock
 from fluxctx.vault.index import Index, Row
 from fluxctx.vault.paths import VaultPaths
 from fluxctx.vault.streaming import read_sealed, write_sealed
-from fluxctx.vault.sweep import milliseconds, moment, unlink_blobs
+from fluxctx.vault.sweep import OnDeaths, milliseconds, moment, unlink_blobs
 
-FORMAT = "fluxctx.vault/1"
+__all__ = ["Page", "Vault", "create_vault", "open_vault"]
 SHORTEST_PREFIX = 4
 
 
@@ -43,64 +41,6 @@ class Page:
 
     items: tuple[Item, ...]
     next: str | None
-
-
-def create_vault(
-    paths: VaultPaths,
-    vault_id: VaultId,
-    secret: unlocking.Secret,
-    *,
-    kdf: KdfParams,
-    now: datetime,
-    allow_testing_kdf: bool = False,
-) -> None:
-    """Make an empty vault that one secret opens.
-
-    Raises ValueError for weaker stretching than RFC 9106's second choice, unless a test asks for it.
-    """
-    floor = RFC_9106_LOW_MEMORY
-    if (kdf.memory_kib < floor.memory_kib or kdf.iterations < floor.iterations) and not allow_testing_kdf:
-        raise ValueError("weaker than the floor of RFC 9106")
-    raw_id, master = bytes.fromhex(vault_id), secrets.token_bytes(unlocking.MASTER_BYTES)
-    with storage_errors():
-        for directory in (paths.data / "blobs", paths.state):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keys = create_keys_file(paths.keys, raw_id)
-    slot = unlocking.wrap(master, secret, raw_id, created_ms=milliseconds(now), kdf=kdf)
-    Index(paths.index, index_key(master, raw_id), create=True).close()
-    header = {"format": FORMAT, "vault_id": vault_id, "features": [], "created_at": now.isoformat()}
-    write_new(paths.header, json.dumps(header, indent=1).encode() + b"\n")
-    keys.add_key_slot(slot)  # last: a vault that opens is complete
-    keys.close()
-
-
-def write_new(path: Path, data: bytes) -> None:
-    """Write a small public file once, durably."""
-    with storage_errors():
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        sync_directory(path.parent)
-
-
-def read_header(paths: VaultPaths) -> str:
-    """The vault's id; raises NotFound, VaultDamaged, VaultNewer."""
-    try:
-        header = json.loads(paths.header.read_bytes())
-        version, features, vault_id = header["format"], header["features"], header["vault_id"]
-    except FileNotFoundError:
-        raise NotFound("there is no vault here", hint="fluxctx init makes one") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise VaultDamaged("the vault's header is damaged", hint="restore a backup") from error
-    if version != FORMAT or features:
-        raise VaultNewer("the vault was made by a newer version", hint="update fluxctx; nothing was changed")
-    return str(vault_id)
-
-
-def index_key(master: bytes, vault_id: bytes) -> bytes:
-    return crypto.hkdf(master, salt=vault_id, info=b"fluxctx/v1/index-key")
 
 
 def open_vault(paths: VaultPaths, secret: unlocking.Secret, *, now: datetime) -> Vault:
@@ -130,7 +70,7 @@ class Vault:
         self.vault_id = keys.vault_id
         self._master = master
         self._wrap_key = crypto.hkdf(master, salt=self.vault_id, info=b"fluxctx/v1/item-wrap-key")
-        self.index = Index(paths.index, index_key(master, self.vault_id))
+        self.index = Index(paths.index, crypto.index_key(master, self.vault_id))
 
     def close(self) -> None:
         self.index.close()
@@ -144,8 +84,15 @@ class Vault:
 
     def secret(self, name: str) -> bytes:
         """32 random bytes of this vault for one purpose, made when first asked for."""
-        found = self.index.known_secret(name)
-        return found if found is not None else self.index.secret(name, secrets.token_bytes(32))
+        key = crypto.hkdf(self._master, salt=self.vault_id, info=b"fluxctx/v1/secrets-key")
+        context = b"fluxctx/v1/secret\0" + self.vault_id + name.encode()
+        box = self.index.known_secret(name)
+        if box is None:
+            box = self.index.secret(name, crypto.seal(key, context, secrets.token_bytes(32)))
+        try:
+            return crypto.open_sealed(key, context, box)
+        except IntegrityError as error:
+            raise VaultDamaged("a secret of the index was altered", hint="restore a backup") from error
 
     def add_secret(
         self, secret: unlocking.Secret, *, now: datetime, kdf: KdfParams = RFC_9106_LOW_MEMORY
@@ -178,6 +125,8 @@ class Vault:
                 for new, (row, key) in zip(items, rows, strict=True):
                     self._write_blobs(new, row, key)
                 self.index.insert([row for row, _ in rows])
+                for cell in cells:
+                    self.keys.settle(cell)
             except BaseException:
                 self._undo([row for row, _ in rows], now_ms)
                 raise
@@ -195,6 +144,7 @@ class Vault:
             version=1,
             created_ms=now_ms,
             expires_ms=milliseconds(new.expires_at),
+            settled=False,
         )
         self.keys.write(cell, 0, self._wrapped(slot, key))
         metadata = json.dumps(new.metadata, ensure_ascii=False, separators=(",", ":")).encode()
@@ -209,7 +159,7 @@ class Vault:
             expires_ms=slot.expires_ms,
             size_bytes=len(new.parts["original"]),
             mime=new.mime,
-            metadata=crypto.seal(key, context, metadata),
+            metadata=crypto.seal(crypto.metadata_key(key, item_id), context, metadata),
         )
         return row, key
 
@@ -327,7 +277,9 @@ class Vault:
     def _open_metadata(self, row: Row, slot: ItemSlot) -> Mapping[str, Any]:
         context = part_context(self.vault_id, row.id, "item", "metadata")
         try:
-            found: Mapping[str, Any] = json.loads(crypto.open_sealed(self._key(slot), context, row.metadata))
+            found: Mapping[str, Any] = json.loads(
+                crypto.open_sealed(crypto.metadata_key(self._key(slot), row.id), context, row.metadata)
+            )
         except IntegrityError as error:
             raise VaultDamaged(
                 "an item's metadata was altered", hint="`fluxctx vault verify` says which"
@@ -429,99 +381,33 @@ class Vault:
     # --- change and delete ----------------------------------------------------------------------------------
 
     def retain(self, item_id: ItemId, expires_at: datetime, *, now: datetime) -> Item:
-        """Give an item a new end: the cell's other slot with the next version, then the old one is zeroed.
-
-        Raises Busy while another process works on it, ItemNotFound, ItemGone.
-        """
+        """Give an item a new end; raises Busy, ItemNotFound, ItemGone."""
         row, _ = self._find(item_id, now)
-        with self.keys.locked(row.cell):
-            cell = self.keys.read(row.cell)
-            slot = cell.item
-            if slot is None or not is_live(slot, row.id) or slot.expires_ms <= self._closed_until(now):
-                raise ItemGone("the item is gone for good", hint="it was purged or has expired")
-            half = cell.slots.index(slot)
-            changed = replace(slot, version=slot.version + 1, expires_ms=milliseconds(expires_at))
-            self.keys.sync()
-            self.keys.write(row.cell, 1 - half, self._wrapped(changed, self._key(slot)))
-            self.keys.sync()
-            self.keys.write(row.cell, half, None)
-            self.keys.sync()
-            with self.index.transaction() as db:
-                db.execute(
-                    "UPDATE items SET version = ?, expires = ? WHERE id = ?",
-                    (changed.version, changed.expires_ms, row.id),
-                )
+        ending.retain(
+            self,
+            row,
+            expires_at,
+            closed_until_ms=self._closed_until(now),
+            rewrap=lambda slot, changed: self._wrapped(changed, self._key(slot)),
+        )
         return self.get(item_id, now=now)
 
-    def purge(self, ids: Sequence[ItemId], *, now: datetime, reason: str = "purged") -> Sequence[Death]:
-        """Destroy keys in place, then files, then rows; on return nobody can open these items again.
+    def purge(
+        self,
+        ids: Sequence[ItemId],
+        *,
+        now: datetime,
+        reason: str = "purged",
+        on_deaths: OnDeaths = lambda deaths: None,
+    ) -> Sequence[Death]:
+        """Destroy items for good; `on_deaths` enters them into the ledger before their cells are given back."""
+        return ending.purge(self, ids, now=now, reason=reason, on_deaths=on_deaths)
 
-        Works on a full disk: nothing is allocated.  Raises Busy after the others are gone when a cell is held.
-        """
-        deaths, busy = [], 0
-        rows = [
-            row for item_id in ids for row in self.index.rows("id = ?", (bytes.fromhex(item_id),), limit=1)
-        ]
-        for row in rows:
-            try:
-                with self.keys.locked(row.cell):
-                    killed = self.keys.destroy(row.cell, row.id, milliseconds(now), Reason.PURGED)
-                    freed = unlink_blobs(self.paths, row.id)
-                    if killed:
-                        deaths.append(
-                            Death(id=ItemId(row.id.hex()), at=now, reason=reason, freed_bytes=freed)
-                        )
-            except Busy:
-                busy += 1
-        self._bury(rows)
-        if busy:
-            raise Busy(f"{busy} items are in use by another process", hint="try again in a moment")
-        return deaths
-
-    def _bury(self, rows: Sequence[Row]) -> None:
-        """Give dead cells back and forget their rows; what a full disk forbids the next sweep does."""
-        gone = []
-        for row in rows:
-            with self.keys.locked(row.cell):
-                cell = self.keys.read(row.cell)
-                if cell.dead is not None and cell.dead.item_id == row.id:
-                    gone.append(row)
-        try:
-            self.index.delete([row.id for row in gone])
-        except (VaultDamaged, NotFound):
-            raise
-        except Exception:  # noqa: BLE001 -- a full disk: the keys are gone, the rows follow later
-            return
-        for row in gone:
-            with self.keys.locked(row.cell):
-                cell = self.keys.read(row.cell)
-                if cell.dead is not None and cell.dead.item_id == row.id:
-                    self.keys.free(row.cell)
-        self.keys.sync()
-
-    def settle(self, *, now: datetime) -> int:
-        """End what crashed: a live cell without a row dies, a row without its cell goes.  Returns how many."""
-        known = {row.id for row in self.index.rows()}
-        ended = 0
-        for number, cell in self.keys.scan():
-            item = cell.item
-            if item is None or item.item_id in known:
-                continue
-            try:
-                with self.keys.locked(number):
-                    item = self.keys.read(number).item
-                    if item is None or self.index.rows("id = ?", (item.item_id,), limit=1):
-                        continue
-                    self.keys.destroy(number, item.item_id, milliseconds(now), Reason.ORPHAN)
-                    unlink_blobs(self.paths, item.item_id)
-                    self.keys.free(number)
-                    ended += 1
-            except Busy:
-                continue
-        stale = [row for row in self.index.rows() if self._slot_of(row) is None]
-        if stale:
-            self.index.delete([row.id for row in stale])
-        return ended + len(stale)
+    def settle(
+        self, cells: Sequence[int], *, now: datetime, on_deaths: OnDeaths = lambda deaths: None
+    ) -> int:
+        """End the crashed puts among the cells that a sweep found unsettled."""
+        return ending.settle(self, cells, now=now, on_deaths=on_deaths)
 
 
 def item_of(row: Row) -> Item:

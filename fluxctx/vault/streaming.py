@@ -14,11 +14,8 @@ import secrets
 import struct
 from typing import BinaryIO, Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from fluxctx.errors import VaultDamaged
-from fluxctx.vault.crypto import TAG_BYTES, hkdf
+from fluxctx.errors import IntegrityError, VaultDamaged
+from fluxctx.vault.crypto import TAG_BYTES, SegmentCipher, hkdf
 
 SEGMENT: Final = 1 << 20
 SALT_BYTES: Final = 32
@@ -39,7 +36,7 @@ def _nonce(prefix: bytes, counter: int, last: bool) -> bytes:
 def write_sealed(file: BinaryIO, key: bytes, context: bytes, data: bytes | memoryview) -> int:
     """Seal `data` into an open file; returns the bytes written.  One buffer, whatever the size."""
     salt, prefix = secrets.token_bytes(SALT_BYTES), secrets.token_bytes(PREFIX_BYTES)
-    cipher = AESGCM(hkdf(key, salt=salt, info=context))
+    cipher = SegmentCipher(hkdf(key, salt=salt, info=context))
     file.write(bytes([HEADER_BYTES]) + salt + prefix)
     view, position, counter, written = memoryview(data), 0, 0, HEADER_BYTES
     buffer = bytearray(SEGMENT)
@@ -49,7 +46,7 @@ def write_sealed(file: BinaryIO, key: bytes, context: bytes, data: bytes | memor
         position += len(chunk)
         last = position >= len(view)
         sealed = memoryview(buffer)[: len(chunk) + TAG_BYTES]
-        cipher.encrypt_into(_nonce(prefix, counter, last), chunk, None, sealed)
+        cipher.encrypt_into(_nonce(prefix, counter, last), chunk, sealed)
         file.write(sealed)
         written += len(sealed)
         if last:
@@ -80,7 +77,7 @@ def read_sealed(fd: int, key: bytes, context: bytes, start: int = 0, length: int
     if header[0] != HEADER_BYTES:
         raise damaged()
     prefix = header[1 + SALT_BYTES :]
-    cipher = AESGCM(hkdf(key, salt=header[1 : 1 + SALT_BYTES], info=context))
+    cipher = SegmentCipher(hkdf(key, salt=header[1 : 1 + SALT_BYTES], info=context))
     final = -(-sealed_size // SEGMENT) - 1
     wanted = set(range(_segment_of(start), _segment_of(max(start, end - 1)) + 1)) if start < end else set()
     pieces = {}
@@ -88,8 +85,8 @@ def read_sealed(fd: int, key: bytes, context: bytes, start: int = 0, length: int
         begin = HEADER_BYTES if counter == 0 else counter * SEGMENT
         sealed = os.pread(fd, min((counter + 1) * SEGMENT, sealed_size) - begin, begin)
         try:
-            pieces[counter] = cipher.decrypt(_nonce(prefix, counter, counter == final), sealed, None)
-        except InvalidTag:
+            pieces[counter] = cipher.decrypt(_nonce(prefix, counter, counter == final), sealed)
+        except IntegrityError:
             raise damaged() from None
     if not wanted:
         return b""

@@ -8,17 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from fluxctx.domain import Death, ItemId, SweepResult
-from fluxctx.errors import Busy
+from fluxctx.errors import Busy, DiskFull
 from fluxctx.vault.cells import KeysFile, storage_errors, sync_directory
 from fluxctx.vault.format import Cell, Reason
 from fluxctx.vault.highwater import load_clock, read_moment, save_clock, worth_saving
 from fluxctx.vault.paths import VaultPaths
 
-OnDeaths = Callable[[Sequence[Death]], None]
+OnDeaths = Callable[[Sequence[Death]], object]
 BATCH = 256
 
 
@@ -36,6 +36,7 @@ class _Counts:
     busy: int = 0
     damaged: int = 0
     freed_bytes: int = 0
+    unsettled: list[int] = field(default_factory=list)
 
 
 def sweep(
@@ -73,6 +74,7 @@ def sweep(
         closed=counts.closed,
         busy=counts.busy,
         damaged=counts.damaged,
+        unsettled=tuple(counts.unsettled),
     )
 
 
@@ -84,6 +86,8 @@ def _visit(
     expired = item is not None and item.expires_ms <= destroy_ms
     if item is not None and not expired and item.expires_ms <= now_ms:
         counts.closed += 1
+    if item is not None and not expired and not item.settled:
+        counts.unsettled.append(number)
     if not (expired or cell.lost or cell.dead or any(cell.damaged)):
         return None
     try:
@@ -126,22 +130,41 @@ def _bury(
     """Ledger entry, blobs, directories, and only then the cells."""
     if not batch:
         return []
-    freed = [unlink_blobs(paths, bytes.fromhex(death.id)) if death.id else 0 for _, death in batch]
-    if any(death.id is None for _, death in batch):
-        freed[0] += unlink_strays(keys, paths)
-    deaths = [
-        Death(id=death.id, at=death.at, reason=death.reason, freed_bytes=size)
-        for (_, death), size in zip(batch, freed, strict=True)
-    ]
-    on_deaths(deaths)
+    sizes = [sealed_bytes(paths, bytes.fromhex(death.id)) if death.id else 0 for _, death in batch]
+    deaths = [replace(death, freed_bytes=size) for (_, death), size in zip(batch, sizes, strict=True)]
+    entered = enter(deaths, on_deaths)
+    for death in deaths:
+        if death.id:
+            counts.freed_bytes += unlink_blobs(paths, bytes.fromhex(death.id))
+    if any(death.id is None for death in deaths):
+        counts.freed_bytes += unlink_strays(keys, paths)
+    if not entered and not enter(deaths, on_deaths):  # now there may be room
+        return deaths  # the cells stay dead, and the next sweep enters them
     for number, death in batch:
         with suppress(Busy), keys.locked(number):
             cell = keys.read(number)
             if cell.dead is not None and _id(cell.dead.item_id) == death.id:
                 keys.free(number)
     keys.sync()
-    counts.freed_bytes += sum(freed)
     return deaths
+
+
+def enter(deaths: Sequence[Death], on_deaths: OnDeaths) -> bool:
+    """Enter deaths into the ledger; False where the disk is full, since a key's death waits for nobody."""
+    try:
+        on_deaths(deaths)
+    except DiskFull:
+        return False
+    return True
+
+
+def sealed_bytes(paths: VaultPaths, item_id: bytes) -> int:
+    """How much an item's files take."""
+    size = 0
+    for entry in paths.blobs_of(item_id):
+        with suppress(FileNotFoundError):
+            size += entry.stat().st_size
+    return size
 
 
 def unlink_blobs(paths: VaultPaths, item_id: bytes) -> int:
@@ -149,8 +172,9 @@ def unlink_blobs(paths: VaultPaths, item_id: bytes) -> int:
     freed = 0
     with storage_errors():
         for entry in list(paths.blobs_of(item_id)):
-            freed += entry.stat().st_size
-            os.unlink(entry.path)
+            with suppress(FileNotFoundError):  # another process does the same
+                freed += entry.stat().st_size
+                os.unlink(entry.path)
         if freed:
             sync_directory(paths.shard(item_id))
     return freed
@@ -176,6 +200,7 @@ def unlink_strays(keys: KeysFile, paths: VaultPaths) -> int:
     for item_id, found in listed.items():
         if item_id not in known:
             for path in found:
-                freed += os.stat(path).st_size
-                os.unlink(path)
+                with suppress(FileNotFoundError):
+                    freed += os.stat(path).st_size
+                    os.unlink(path)
     return freed
