@@ -142,12 +142,13 @@ class KeysFile:
             os.pwrite(self.fd, data, position)
 
     def settle(self, number: int) -> None:
-        """Mark a live cell's row as committed: one byte, which cannot tear; the caller holds the lock."""
+        """Set a slot's settled byte: one byte, which cannot tear; the caller holds the lock."""
         cell = self.read(number)
-        if cell.item is not None:
-            half = cell.slots.index(cell.item)
+        slot = cell.dead or cell.item
+        if slot is not None:
+            position = cell_at(number) + cell.slots.index(slot) * SLOT_BYTES + SETTLED_AT
             with storage_errors():
-                os.pwrite(self.fd, b"\1", cell_at(number) + half * SLOT_BYTES + SETTLED_AT)
+                os.pwrite(self.fd, b"\1", position)
 
     def allocate(self, count: int, locks: ExitStack, hint: int) -> list[int]:
         """Lock `count` free cells, growing the file where there are too few; `locks` lets them go."""

@@ -69,22 +69,23 @@ def purge(
     for row in gone:
         unlink_blobs(vault.paths, row.id)
     entered = entered or enter(deaths, on_deaths)  # now there may be room
-    with suppress(DiskFull, Busy):  # the keys are gone; the next sweep and settlement do the rest
-        vault.index.delete([row.id for row in gone])
-        if entered:
-            _free(vault, gone)
+    if entered:
+        _each_dead(vault, gone, vault.keys.settle)
+        with suppress(DiskFull, Busy):  # the keys are gone; the next settlement does the rest
+            vault.index.delete([row.id for row in gone])
+            _each_dead(vault, gone, vault.keys.free)
     if busy:
         raise Busy(f"{busy} items are in use by another process", hint="try again in a moment")
     return deaths
 
 
-def _free(vault: Vault, rows: Sequence[Row]) -> None:
-    """Give dead cells back."""
+def _each_dead(vault: Vault, rows: Sequence[Row], change: Callable[[int], None]) -> None:
+    """Mark or give back the cells of these items, where they are still the dead ones."""
     for row in rows:
         with suppress(Busy), vault.keys.locked(row.cell):
             cell = vault.keys.read(row.cell)
             if cell.dead is not None and cell.dead.item_id == row.id:
-                vault.keys.free(row.cell)
+                change(row.cell)
     vault.keys.sync()
 
 
@@ -95,8 +96,12 @@ def settle(vault: Vault, cells: Sequence[int], *, now: datetime, on_deaths: OnDe
     """
     ended = 0
     for number in cells:
-        with suppress(Busy), vault.keys.locked(number):
-            item = vault.keys.read(number).item
+        with suppress(Busy, DiskFull), vault.keys.locked(number):
+            cell = vault.keys.read(number)
+            item = cell.item
+            if cell.dead is not None and cell.dead.settled:
+                vault.index.delete([cell.dead.item_id])
+                vault.keys.free(number)
             if item is None or item.settled:
                 continue
             if vault.index.rows("id = ?", (item.item_id,), limit=1):
@@ -107,7 +112,7 @@ def settle(vault: Vault, cells: Sequence[int], *, now: datetime, on_deaths: OnDe
             unlink_blobs(vault.paths, item.item_id)
             vault.keys.free(number)
             ended += 1
-    if ended:
+    if cells:
         vault.keys.sync()
     forget(vault, now=now)
     return ended

@@ -64,7 +64,7 @@ class ItemSlot:
     """One of a cell's two slots.  Times are Unix milliseconds.
 
     A live slot wraps the item's key; a dead one keeps id, time of death (in `created_ms`) and reason.
-    `settled` is false until the item's row is committed.
+    `settled` is false until a live item's row is committed, or a dead one's death is entered and its blobs are gone.
     """
 
     state: SlotState
@@ -126,7 +126,7 @@ def parse_item_slot(data: bytes, vault_id: bytes, position: int) -> ItemSlot | N
 
 def dead_slot(item_id: bytes, at_ms: int, reason: Reason) -> ItemSlot:
     """The record that stands where a key was."""
-    return ItemSlot(state=SlotState.DEAD, item_id=item_id, created_ms=at_ms, reason=reason)
+    return ItemSlot(state=SlotState.DEAD, item_id=item_id, created_ms=at_ms, reason=reason, settled=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

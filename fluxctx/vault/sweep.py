@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from fluxctx.domain import Death, ItemId, SweepResult
 from fluxctx.errors import Busy, DiskFull
 from fluxctx.vault.cells import KeysFile, storage_errors, sync_directory
-from fluxctx.vault.format import Cell, Reason
+from fluxctx.vault.format import Cell, ItemSlot, Reason
 from fluxctx.vault.highwater import load_clock, read_moment, save_clock, worth_saving
 from fluxctx.vault.paths import VaultPaths
 
@@ -107,6 +107,9 @@ def _settle(keys: KeysFile, number: int, destroy_ms: int, now_ms: int, counts: _
             keys.write(number, cell.damaged.index(True), None)
             keys.sync()
     if cell.dead is not None:
+        if cell.dead.settled:
+            _give_back(keys, number, cell.dead, counts)
+            return None
         return Death(
             id=_id(cell.dead.item_id), at=moment(cell.dead.created_ms), reason=Reason(cell.dead.reason).word
         )
@@ -144,9 +147,18 @@ def _bury(
         with suppress(Busy), keys.locked(number):
             cell = keys.read(number)
             if cell.dead is not None and _id(cell.dead.item_id) == death.id:
-                keys.free(number)
+                keys.settle(number)
+                _give_back(keys, number, cell.dead, counts)
     keys.sync()
     return deaths
+
+
+def _give_back(keys: KeysFile, number: int, dead: ItemSlot, counts: _Counts) -> None:
+    """Free a cell whose death is entered; a purged one waits for its row, which only an open vault can delete."""
+    if dead.reason == Reason.PURGED:
+        counts.unsettled.append(number)
+    else:
+        keys.free(number)
 
 
 def enter(deaths: Sequence[Death], on_deaths: OnDeaths) -> bool:
