@@ -22,10 +22,13 @@ CONFUSABLES = str.maketrans(
 LEET = str.maketrans("0134578@$!|+\u20ac", "oieastbasiite")
 TOKEN = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*", re.UNICODE)
 LEET_TOKEN = re.compile(r"[\w@$!|+\u20ac]+(?:['\u2019][^\W_]+)*", re.UNICODE)
-BASE64_TOKEN = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
+BASE64_TOKEN = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
 SPACED = re.compile(r"(?<![^\W_])[^\W_]([\s.\-_*/\\,])[^\W_](?:\1[^\W_])+(?![^\W_])", re.UNICODE)
+SPACED_PAIR = re.compile(r"(?<![^\W_])[^\W_]([\s.\-_*/\\,])[^\W_](?:\1[^\W_])*(?![^\W_])", re.UNICODE)
 REPEATS = re.compile(r"(.)\1{2,}")
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+MOST_LEET_DIGITS = 2
+SHORTEST_DECODED = 5
 MAX_DECODED = 4096
 HIDDEN = {"Cf", "Mn", "Me", "Cc", "Co", "Cn"}
 
@@ -37,6 +40,12 @@ class Token(NamedTuple):
     start: int
     end: int
     hidden: bool = False
+    nth: int = 0  # among words that were decoded from one place
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Several readings of one word share it."""
+        return self.start, self.nth
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +98,11 @@ def fold(text: str) -> tuple[str, list[int], list[bool]]:
 def canonicalise(text: str) -> Canonical:
     """Every word of a text, uncovered; words of decoded base64 carry the span of what they were decoded from."""
     folded, where, marks = fold(text)
-    found = [*_plain(folded, where, marks), *_spaced(folded, where), *_decoded(text)]
-    found.sort(key=lambda token: (token.start, token.end))
+    joined = list(_spaced(folded, where))
+    covered = {index for token in joined for index in range(token.start, token.end)}
+    found = [token for token in _plain(folded, where, marks) if token.start not in covered]
+    found += [*joined, *_decoded(text)]
+    found.sort(key=lambda token: (token.start, token.nth, token.end))
     return Canonical(tuple(found))
 
 
@@ -111,6 +123,8 @@ def _plain(folded: str, where: list[int], marks: list[bool]) -> Iterator[Token]:
             continue
         if raw.isdigit():
             yield Token(raw, start, end, marked)
+            if len(raw) <= MOST_LEET_DIGITS:
+                yield Token(raw.translate(LEET), start, end, hidden=True)
             continue
         if not any(map(str.isalpha, raw)):
             continue
@@ -125,8 +139,10 @@ def _plain(folded: str, where: list[int], marks: list[bool]) -> Iterator[Token]:
 
 
 def _spaced(folded: str, where: list[int]) -> Iterator[Token]:
-    """`k i l l` and `k.i.l.l`: letters that somebody pulled apart."""
-    for match in SPACED.finditer(folded):
+    """`k i l l` and `k.i.l.l`: letters that somebody pulled apart; then pairs of letters are words, too."""
+    if not SPACED.search(folded):
+        return
+    for match in SPACED_PAIR.finditer(folded):
         word = "".join(char for char in match[0].translate(LEET) if char.isalnum())
         yield Token(word, *_span(where, match.start(), match.end()), hidden=True)
 
@@ -142,6 +158,12 @@ def _decoded(text: str) -> Iterator[Token]:
             words = inside.decode("utf-8")
         except (binascii.Error, UnicodeDecodeError, ValueError):
             continue
-        if words.isprintable() and " " in words:
-            for word in TOKEN.findall(fold(words)[0]):
-                yield Token(word, match.start(), match.end(), hidden=True)
+        if _is_language(words):
+            for nth, word in enumerate(TOKEN.findall(fold(words)[0])):
+                yield Token(word.removesuffix("'s"), match.start(), match.end(), hidden=True, nth=nth + 1)
+
+
+def _is_language(text: str) -> bool:
+    """Mostly letters and spaces: what a chance decoding of an ordinary word never is."""
+    letters = sum(char.isalpha() or char.isspace() for char in text)
+    return len(text) >= SHORTEST_DECODED and letters >= 0.8 * len(text) and all(char.isprintable() or char.isspace() for char in text)

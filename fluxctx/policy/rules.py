@@ -95,6 +95,8 @@ class Lexicon:
         self._edits = _edit_table(
             word for word in [*self._first, *self._prefixes] if len(word) >= SHORTEST_EDIT
         )
+        long = {length for length in self._lengths if length >= SHORTEST_EDIT}
+        self._cuts = sorted({length + step for length in long for step in (-1, 0, 1)})
         self._seen: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {}
 
     def classes_of(self, tokens: Sequence[Token]) -> Iterator[tuple[int, int, str]]:
@@ -126,7 +128,7 @@ class Lexicon:
         for length in self._lengths:
             if length <= len(word):
                 found += self._prefixes.get(word[:length], ())
-        if not found and SHORTEST_EDIT <= len(word) <= LONGEST_EDIT and word not in self._neighbours:
+        if not found and SHORTEST_EDIT - 1 <= len(word) <= LONGEST_EDIT and word not in self._neighbours:
             repaired = self._repair(word)
             if repaired is not None:
                 found = [*self._first.get(repaired, ()), *self._prefixes.get(repaired, ())]
@@ -134,10 +136,14 @@ class Lexicon:
 
     def _repair(self, word: str) -> str | None:
         """The lexicon word one edit away; the first letter stays, as it does in real misspellings."""
-        for key in _deletions(word):
-            for candidate in self._edits.get(key, ()):
-                if candidate[0] == word[0] and one_edit(word, candidate):
-                    return candidate
+        forms = [*_singulars(word), *(word[:cut] for cut in self._cuts if cut < len(word))]
+        for form in forms:
+            for key in _deletions(form):
+                for candidate in self._edits.get(key, ()):
+                    whole = candidate in self._first or form != word
+                    if whole and candidate[0] == word[0] and one_edit(form, candidate):
+                        if form in _singulars(word) or candidate in self._prefixes:
+                            return candidate
         return None
 
     def _allowed(self, tokens: Sequence[Token]) -> set[int]:
@@ -188,30 +194,26 @@ def _age(tokens: Sequence[Token], position: int) -> int | None:
 
 
 def _matches(word: str, wanted: str) -> bool:
+    """Whether a token is a phrase's next word, misspelt by one edit perhaps."""
     if wanted.endswith("*"):
         return word.startswith(wanted[:-1])
-    return wanted in _singulars(word)
+    if wanted in _singulars(word):
+        return True
+    return min(len(word), len(wanted) + 1) >= SHORTEST_EDIT and word[0] == wanted[0] and one_edit(word, wanted)
 
 
 def _follow(tokens: Sequence[Token], position: int, words: Sequence[str]) -> int | None:
-    """Match the rest of a phrase; several tokens of one place (a word and what it stood for) count once."""
-    end, place = position + 1, tokens[position].start
-    if len(words) == 1:
-        return end
-    if (
-        not any(_matches(token.word, words[0]) for token in tokens[position:end])
-        and len(tokens[position].word) < SHORTEST_EDIT
-    ):
-        return None
+    """Match the rest of a phrase whose first word stands at `position`; several readings of one place count once."""
+    end, place = position + 1, tokens[position].place
     for wanted in words[1:]:
-        while end < len(tokens) and tokens[end].start == place:
+        while end < len(tokens) and tokens[end].place == place:
             end += 1
         if end >= len(tokens):
             return None
-        at, place = end, tokens[end].start
-        while at < len(tokens) and tokens[at].start == place and not _matches(tokens[at].word, wanted):
+        at, place = end, tokens[end].place
+        while at < len(tokens) and tokens[at].place == place and not _matches(tokens[at].word, wanted):
             at += 1
-        if at >= len(tokens) or tokens[at].start != place:
+        if at >= len(tokens) or tokens[at].place != place:
             return None
         end = at + 1
     return end
