@@ -25,7 +25,7 @@ FULL_WIDTH = str.maketrans({chr(code): chr(code + 0xFEE0) for code in range(0x21
 
 def misspelt(text: str) -> str:
     """One edit in each word of six letters or more, the same every time."""
-    chance, words = random.Random(text), text.split()  # noqa: S311
+    chance, words = random.Random(text), text.split()
     for index, word in enumerate(words):
         if len(word) >= 6:
             at = chance.randrange(1, len(word) - 1)
@@ -61,13 +61,19 @@ def main() -> None:
     for path in sorted(asked.data.glob("*.jsonl")):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         for label in (1, 0):
-            part(judge, path.stem, label, [row["text"] for row in rows if row["label"] == label], caught, times)
+            part(
+                judge, path.stem, label, [row["text"] for row in rows if row["label"] == label], caught, times
+            )
     times.sort()
-    print(f"\nCPU ms a prompt: p50 {times[len(times) // 2] * 1e3:.3f}, p99 {times[int(len(times) * 0.99)] * 1e3:.3f}")
+    print(
+        f"\nCPU ms a prompt: p50 {times[len(times) // 2] * 1e3:.3f}, p99 {times[int(len(times) * 0.99)] * 1e3:.3f}"
+    )
     disguised(judge, [text for text in caught if len(text) < 200])
 
 
-def part(judge: PolicyFilter, name: str, label: int, texts: list[str], caught: list[str], times: list[float]) -> None:
+def part(
+    judge: PolicyFilter, name: str, label: int, texts: list[str], caught: list[str], times: list[float]
+) -> None:
     if not texts:
         return
     verdicts = []

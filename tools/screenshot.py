@@ -1,6 +1,6 @@
 """Run a command in a terminal of its own and save what it showed as SVG.
 
-    python tools/screenshot.py OUT.svg -- COMMAND [ARGUMENT...]
+python tools/screenshot.py OUT.svg -- COMMAND [ARGUMENT...]
 """
 
 from __future__ import annotations

@@ -23,8 +23,10 @@ LEET = str.maketrans("0134578@$!|+\u20ac", "oieastbasiite")
 TOKEN = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*", re.UNICODE)
 LEET_TOKEN = re.compile(r"[\w@$!|+\u20ac]+(?:['\u2019][^\W_]+)*", re.UNICODE)
 BASE64_TOKEN = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
-SPACED = re.compile(r"(?<![^\W_])[^\W_]([\s.\-_*/\\,])[^\W_](?:\1[^\W_])+(?![^\W_])", re.UNICODE)
-SPACED_PAIR = re.compile(r"(?<![^\W_])[^\W_]([\s.\-_*/\\,])[^\W_](?:\1[^\W_])*(?![^\W_])", re.UNICODE)
+# letters with one and the same separator between them; not part of a longer run with another one
+_LETTERS = r"(?<![^\W_])(?<![^\W_][.\-_*/\\,])[^\W_]([\s.\-_*/\\,])[^\W_](?:\1[^\W_]){}(?![.\-_*/\\,]?[^\W_])"
+SPACED = re.compile(_LETTERS.format("+"), re.UNICODE)
+SPACED_PAIR = re.compile(_LETTERS.format("*"), re.UNICODE)
 REPEATS = re.compile(r"(.)\1{2,}")
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 MOST_LEET_DIGITS = 2
@@ -166,4 +168,8 @@ def _decoded(text: str) -> Iterator[Token]:
 def _is_language(text: str) -> bool:
     """Mostly letters and spaces: what a chance decoding of an ordinary word never is."""
     letters = sum(char.isalpha() or char.isspace() for char in text)
-    return len(text) >= SHORTEST_DECODED and letters >= 0.8 * len(text) and all(char.isprintable() or char.isspace() for char in text)
+    return (
+        len(text) >= SHORTEST_DECODED
+        and letters >= 0.8 * len(text)
+        and all(char.isprintable() or char.isspace() for char in text)
+    )

@@ -199,7 +199,12 @@ def _matches(word: str, wanted: str) -> bool:
         return word.startswith(wanted[:-1])
     if wanted in _singulars(word):
         return True
-    return min(len(word), len(wanted) + 1) >= SHORTEST_EDIT and word[0] == wanted[0] and one_edit(word, wanted)
+    return (
+        len(wanted) >= SHORTEST_EDIT
+        and len(word) >= SHORTEST_EDIT - 1
+        and word[0] == wanted[0]
+        and one_edit(word, wanted)
+    )
 
 
 def _follow(tokens: Sequence[Token], position: int, words: Sequence[str]) -> int | None:
@@ -250,6 +255,7 @@ def one_edit(a: str, b: str) -> bool:
 def apply(rules: Sequence[Rule], lexicon: Lexicon, text: Canonical) -> list[Hit]:
     """Every rule that holds, once each, at its first and tightest place; independent of the rules' order."""
     found: dict[str, list[tuple[int, int]]] = {}
+    nth = _ordinals(text.tokens)
     for start, end, name in lexicon.classes_of(text.tokens):
         found.setdefault(name, []).append((start, end))
     hits = []
@@ -257,15 +263,29 @@ def apply(rules: Sequence[Rule], lexicon: Lexicon, text: Canonical) -> list[Hit]
         if any(name in found for name in rule.unless) and not rule.locked:
             continue
         if all(name in found for name in rule.all_of):
-            place = _together([found[name] for name in rule.all_of], rule.window)
+            place = _together([found[name] for name in rule.all_of], rule.window, nth)
             if place is not None:
                 hits.append(_hit(rule, text.tokens[place[0] : place[1]]))
     return sorted(hits, key=lambda hit: (hit.start, hit.rule.id))
 
 
-def _together(places: Sequence[Sequence[tuple[int, int]]], window: int) -> tuple[int, int] | None:
-    """The tightest stretch that holds one of each, no longer than `window` tokens; linear in the places."""
+def _ordinals(tokens: Sequence[Token]) -> list[int]:
+    """Which word of the text each token is a reading of: a disguise must not stretch a window."""
+    ordinals: list[int] = []
+    last, count = None, -1
+    for token in tokens:
+        if token.place != last:
+            last, count = token.place, count + 1
+        ordinals.append(count)
+    return ordinals
+
+
+def _together(
+    places: Sequence[Sequence[tuple[int, int]]], window: int, nth: Sequence[int]
+) -> tuple[int, int] | None:
+    """The tightest stretch that holds one of each, no longer than `window` words; linear in the places."""
     best: tuple[int, int] | None = None
+    shortest = window + 1
     latest: list[tuple[int, int] | None] = [None] * len(places)
     marks = sorted((end, start, which) for which, found in enumerate(places) for start, end in found)
     for end, start, which in marks:
@@ -273,8 +293,9 @@ def _together(places: Sequence[Sequence[tuple[int, int]]], window: int) -> tuple
         if any(place is None for place in latest):
             continue
         low = min(place[0] for place in latest if place is not None)
-        if end - low <= window and (best is None or end - low < best[1] - best[0]):
-            best = (low, end)
+        length = nth[end - 1] + 1 - nth[low]
+        if length <= window and length < shortest:
+            best, shortest = (low, end), length
     return best
 
 
