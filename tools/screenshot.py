@@ -31,9 +31,8 @@ def main() -> int:
 
 def last_frames(text: str) -> str:
     """What stays on the screen: a line that is drawn again keeps only its last drawing."""
-    lines = []
-    for line in text.replace("\r\n", "\n").split("\n"):
-        lines.append(line.split("\r")[-1] if "\r" in line.rstrip("\r") else line.rstrip("\r"))
+    drawn = (line.rstrip("\r") for line in text.replace("\r\n", "\n").split("\n"))
+    lines = [line.split("\r")[-1] for line in drawn]
     return "\n".join(line for line in lines if line.strip())
 
 

@@ -95,6 +95,7 @@ class Lexicon:
         self._edits = _edit_table(
             word for word in [*self._first, *self._prefixes] if len(word) >= SHORTEST_EDIT
         )
+        self._prefix_edits = _edit_table(word for word in self._prefixes if len(word) >= SHORTEST_EDIT)
         long = {length for length in self._lengths if length >= SHORTEST_EDIT}
         self._cuts = sorted({length + step for length in long for step in (-1, 0, 1)})
         self._seen: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {}
@@ -136,14 +137,12 @@ class Lexicon:
 
     def _repair(self, word: str) -> str | None:
         """The lexicon word one edit away; the first letter stays, as it does in real misspellings."""
-        forms = [*_singulars(word), *(word[:cut] for cut in self._cuts if cut < len(word))]
-        for form in forms:
-            for key in _deletions(form):
-                for candidate in self._edits.get(key, ()):
-                    whole = candidate in self._first or form != word
-                    if whole and candidate[0] == word[0] and one_edit(form, candidate):
-                        if form in _singulars(word) or candidate in self._prefixes:
-                            return candidate
+        whole = _singulars(word)
+        for form in [*whole, *(word[:cut] for cut in self._cuts if cut < len(word))]:
+            known = self._edits if form in whole else self._prefix_edits
+            for candidate in (found for key in _deletions(form) for found in known.get(key, ())):
+                if candidate[0] == word[0] and one_edit(form, candidate):
+                    return candidate
         return None
 
     def _allowed(self, tokens: Sequence[Token]) -> set[int]:
