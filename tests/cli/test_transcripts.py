@@ -1,4 +1,4 @@
-"""Play tests/transcripts/*.txt against the real program: stdout plain, stderr after `!`, a code other than 0 after `?`."""
+"""Play tests/transcripts/*.txt against the real program: stdout plain, stderr after `!`, another code after `?`."""
 
 from __future__ import annotations
 
