@@ -20,6 +20,7 @@ not foreseen ends this process; the client starts another.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,9 @@ def main(channel: Channel) -> None:
             request = channel.recv()
         except EOFError:
             return
+        if request.kind == "load":
+            _load()
+            continue
         try:
             if request.kind == "mark":
                 kind, head, blob = _mark(request, sign)
@@ -52,6 +56,15 @@ def main(channel: Channel) -> None:
         except BadPicture as bad:
             kind, head, blob = "refused", {"reason": bad.reason}, b""
         channel.send(kind, head, blob)
+
+
+def _load() -> None:
+    """Read weights before the first picture; there is no answer, and what fails here fails when it is used."""
+    from fluxctx.media import classify, watermark
+
+    with contextlib.suppress(Exception):
+        classify.load()
+        watermark.load()
 
 
 def _decode(request: Frame) -> Answer:

