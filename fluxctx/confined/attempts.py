@@ -23,6 +23,7 @@ from fluxctx.confined.wire import Channel
 
 Targets = Mapping[str, Any]  # made by listeners.Listeners.targets()
 TOKEN = b"fluxctx probe"
+MOST_DESCRIPTORS = 65_536  # how far a left-open descriptor is looked for
 KEY_BYTES = 32
 PR_GET_PDEATHSIG = 2
 AT_FDCWD = -100
@@ -198,7 +199,7 @@ def _make_memory_file(_: Targets) -> bool:
 @_way("use a descriptor the parent left open", "write", needs="leak")
 def _use_leaked_descriptor(targets: Targets) -> bool:
     """Find a descriptor of the parent's that should have been closed before exec."""
-    for fd in range(3, 256):
+    for fd in range(3, MOST_DESCRIPTORS):
         try:
             status = os.fstat(fd)
         except OSError:

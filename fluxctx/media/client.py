@@ -232,7 +232,9 @@ class _Bench:
             fresh = self._child is None
             child = self._living()
             if load and fresh:
-                with suppress(OSError, WireError):  # a child that died at once is noticed by whoever asks first
+                with suppress(
+                    OSError, WireError
+                ):  # a child that died at once is noticed by whoever asks first
                     child.channel.send("load", {}, b"")
 
     def ask(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,7 @@ NEEDED_BITS: Final = 29  # by chance 29 of 32 or more agree once in 780,000 pict
 ENCODER_SHA256: Final = "66bc7814fadac7d686105c8ab26c6cf2cc8e40deb83e67bb6ef5b9de9b8ece0d"
 DECODER_SHA256: Final = "6b006690cf352fa50a91a0b6d6241dbcded0a9957969e2c0665cf9a7011b3880"
 _SIDE_PX: Final = 256
+_THREADS: Final = min(4, os.cpu_count() or 1)
 # Times RivaGAN's own strength: about 40, 37.5 and 35.5 dB.  The last shows to a keen eye on smooth ground and
 # is kept for pictures that the others would not survive in.
 _STRENGTHS: Final = (1.5, 2.0, 2.5)
@@ -107,7 +109,7 @@ def load() -> None:
 
 @functools.cache
 def _network(name: str, sha256: str) -> Any:
-    """Load one network on one thread from bytes that match the pinned digest."""
+    """Load one network on a few threads, which do not spin, from bytes that match the pinned digest."""
     import onnxruntime
 
     weights = (Path(__file__).with_name("weights") / name).read_bytes()
@@ -115,5 +117,7 @@ def _network(name: str, sha256: str) -> Any:
         raise RuntimeError("the watermark's weights are not the pinned ones")
     onnxruntime.set_default_logger_severity(3)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = _THREADS
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])

@@ -69,8 +69,12 @@ class KeysFile:
         self.path = path
         self._local = threading.local()
         self._open: list[int] = []
-        with storage_errors():
-            self.vault_id = parse_header(os.pread(self.fd, HEADER_BYTES, 0))
+        try:
+            with storage_errors():
+                self.vault_id = parse_header(os.pread(self.fd, HEADER_BYTES, 0))
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def fd(self) -> int:

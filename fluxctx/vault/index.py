@@ -115,9 +115,13 @@ class Index:
                 if "disk I/O" not in str(error) or os.statvfs(path.parent).f_bavail > 16:
                     raise
                 self.db = _connect(path, key, alone=True)
-            if create:
-                self.db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-            self._check()
+            try:
+                if create:
+                    self.db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+                self._check()
+            except BaseException:
+                self.db.close()
+                raise
 
     def _check(self) -> None:
         """Refuse a newer schema and a connection that could spill plaintext."""

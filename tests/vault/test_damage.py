@@ -84,6 +84,16 @@ def test_every_bit_of_keys_that_matters_is_guarded(place: Place, item: Item) -> 
     assert outcome(place, item) == CONTENT
 
 
+@pytest.mark.parametrize("file", ["keys", "index"])
+def test_a_vault_that_does_not_open_leaves_no_descriptor_open(place: Place, item: Item, file: str) -> None:
+    with getattr(place.paths, file).open("r+b") as damaged:
+        damaged.write(b"\xff" * 64)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(10):
+        assert outcome(place, item) != CONTENT
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 @pytest.mark.parametrize("part", ["original", "thumbnail"])
 def test_every_byte_of_a_sealed_file_is_guarded(place: Place, item: Item, part: str) -> None:
     path = place.paths.blob(bytes.fromhex(item.id), part)

@@ -19,7 +19,7 @@ def readable(path):
 def main(channel):
     paths = channel.recv().head.get("paths", [])
     open_fds = []
-    for fd in range(1024):
+    for fd in range(65_536):
         try:
             os.fstat(fd)
         except OSError:
