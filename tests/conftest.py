@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,15 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     monkeypatch.setenv("FLUXCTX_HOME", str(home))
     return home
+
+
+@pytest.fixture(autouse=True)
+def descriptors_are_closed() -> Iterator[None]:
+    """A test that leaks descriptors would make the next ones fail far from the cause."""
+    table = Path("/proc/self/fd")
+    before = len(list(table.iterdir())) if table.exists() else 0
+    yield
+    assert not table.exists() or len(list(table.iterdir())) < before + 64
 
 
 @pytest.fixture(autouse=True)
