@@ -13,24 +13,7 @@ import sqlcipher3
 
 from fluxctx.errors import Busy, DiskFull, HomeReadOnly, StorageFailed, VaultDamaged, VaultNewer
 
-SCHEMA_VERSION = 1
-SCHEMA = """
-CREATE TABLE items (
-  seq      INTEGER PRIMARY KEY AUTOINCREMENT,
-  id       BLOB NOT NULL UNIQUE,
-  cell     INTEGER NOT NULL,
-  version  INTEGER NOT NULL,
-  kind     TEXT NOT NULL,
-  created  INTEGER NOT NULL,
-  expires  INTEGER NOT NULL,
-  size     INTEGER NOT NULL,
-  mime     TEXT NOT NULL,
-  metadata BLOB NOT NULL
-);
-CREATE INDEX items_kind ON items (kind, seq);
-CREATE INDEX items_expires ON items (expires);
-CREATE TABLE secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-"""
+SCHEMA_VERSION = 1  # len(migrations.STEPS), which is too slow to import for every command
 PRAGMAS = (
     "PRAGMA cipher_log_level = NONE",  # it prints bad pages to stderr otherwise
     "PRAGMA journal_mode = WAL",
@@ -116,22 +99,24 @@ class Index:
                     raise
                 self.db = _connect(path, key, alone=True)
             try:
-                if create:
-                    self.db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-                self._check()
+                self._check(create=create)
             except BaseException:
                 self.db.close()
                 raise
 
-    def _check(self) -> None:
-        """Refuse a newer schema and a connection that could spill plaintext."""
+    def _check(self, *, create: bool) -> None:
+        """Migrate an older schema; refuse a newer one and a connection that could spill plaintext."""
         (version,) = self.db.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise VaultNewer(
                 "the vault was made by a newer version", hint="update fluxctx; nothing was changed"
             )
-        if version < SCHEMA_VERSION:
+        if version == 0 and not create:
             raise VaultDamaged("the index has no schema", hint="restore a backup")
+        if version < SCHEMA_VERSION:
+            from fluxctx.vault.migrations import migrate
+
+            migrate(self.db)
         (temporary,) = self.db.execute("PRAGMA temp_store").fetchone()
         if temporary != 2:
             raise StorageFailed("the index would write temporary files", hint="reinstall sqlcipher3")
