@@ -1,6 +1,6 @@
 """Start-up beside `python -c "import typer"`: --version, --help, and `list` on 1,000 items with a key file.
 
-    python benchmarks/cli.py [--runs 5] [--items 1000]
+python benchmarks/cli.py [--runs 5] [--items 1000]
 """
 
 from __future__ import annotations

@@ -264,12 +264,15 @@ class Runtime:
     def resolve(self, reference: str) -> ItemId:
         return self.vault().resolve(reference, now=self.now())
 
-    def tags_of(self, item_id: ItemId) -> dict[str, str]:
-        """An item's tags; an item that dies between two looks has none."""
+    def facts_of(self, item_id: ItemId) -> dict[str, Any]:
+        """An item's sealed facts (recipe, tags); an item that dies between two looks has none."""
         try:
-            return dict(self.vault().metadata(item_id, now=self.now()).get("tags", {}))
+            return dict(self.vault().metadata(item_id, now=self.now()))
         except ItemNotFound:
             return {}
+
+    def tags_of(self, item_id: ItemId) -> dict[str, str]:
+        return dict(self.facts_of(item_id).get("tags", {}))
 
     def purge(self, ids: Sequence[ItemId]) -> list[Any]:
         from fluxctx import lifecycle

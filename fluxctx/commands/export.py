@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fluxctx.commands import options
+from fluxctx.commands import filters, options
 from fluxctx.commands.base import Session, single
 from fluxctx.commands.report import SHORT_ID
 from fluxctx.errors import OutputExists, UsageError
@@ -24,16 +24,27 @@ def export(
     ] = None,
     force: options.Force = False,
     metadata: options.Metadata = "minimal",
+    kind: filters.Kinds = None,
+    before: filters.Before = None,
+    tag: filters.Tags = None,
+    model: filters.Models = None,
 ) -> None:
     """Write decrypted, marked copies of items.
 
     A copy says that it is AI-generated and not for training, whatever --metadata says; `full` adds the recipe.
     """
-    if not items:
-        raise UsageError("an item is missing", hint="fluxctx export @last, or an id from `fluxctx list`")
+    chosen = filters.parse(kind, before, tag, model)
+    if bool(items) == bool(chosen):
+        raise UsageError(
+            "an item is missing", hint="fluxctx export @last, an id from `fluxctx list`, or --tag"
+        )
     with session.runtime() as runtime:
         runtime.open_account()
-        ids = [runtime.resolve(reference) for reference in items]
+        ids = (
+            [runtime.resolve(reference) for reference in items]
+            if items
+            else list(filters.matching(runtime, chosen))
+        )
         targets = [target_of(item_id, to, len(ids), runtime) for item_id in ids]
         if not force and any(target.exists() for target in targets):
             raise OutputExists("the copy's path exists already", hint="choose another --to or add --force")

@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
+from fluxctx.commands import filters
 from fluxctx.commands.base import Session, single
 from fluxctx.commands.report import SHORT_ID
 from fluxctx.config import parse_duration
 from fluxctx.console import table_size
-from fluxctx.domain import Item, ItemKind, utc
-from fluxctx.errors import InvalidRequest
+from fluxctx.domain import Item, utc
 
 
 def list_items(
     session: Session,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many rows.")] = 50,
     after: Annotated[str | None, typer.Option(help="Go on from the `next` of an earlier page.")] = None,
-    kind: Annotated[list[str] | None, typer.Option(help="image, video or upload; repeatable.")] = None,
-    before: Annotated[str | None, typer.Option(help="Made before this date.", metavar="YYYY-MM-DD")] = None,
     expiring: Annotated[
         str | None, typer.Option(help="What dies within this time.", metavar="DURATION")
     ] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(help="Only with this tag; repeatable.", metavar="KEY[=VALUE]")
-    ] = None,
+    kind: filters.Kinds = None,
+    before: filters.Before = None,
+    tag: filters.Tags = None,
+    model: filters.Models = None,
 ) -> None:
     """List what the vault holds, newest first."""
+    wanted = filters.parse(kind, before, tag, model)
     with session.runtime() as runtime:
         runtime.open_account()
         now = runtime.now()
-        page = runtime.vault().list(
-            now=now,
-            limit=limit,
-            after=after,
-            kinds=[kind_of(word) for word in kind or []],
-            before=date_of(before) if before else None,
-            expiring_before=now + parse_duration(expiring) if expiring else None,
-        )
-        tags = {item.id: runtime.tags_of(item.id) for item in page.items}
-    wanted = [word.partition("=") for word in tag or []]
-    items = [i for i in page.items if all(k in tags[i.id] and v in ("", tags[i.id][k]) for k, _, v in wanted)]
-    rows = [row(item, tags[item.id]) for item in items]
+        end = now + parse_duration(expiring) if expiring else None
+        page = filters.page(runtime, wanted, limit=limit, after=after, expiring_before=end)
+    items = [item for item, _ in page.items]
+    rows = [row(item, tags) for item, tags in page.items]
     session.console.done({"items": rows, "next": page.next}, lines(session, items, now, page.next))
 
 
@@ -85,20 +77,6 @@ def time_left(end: datetime, now: datetime) -> str:
         if seconds >= length:
             return f"{seconds // length}{unit}"
     return f"{seconds}s"
-
-
-def kind_of(word: str) -> ItemKind:
-    try:
-        return ItemKind(word)
-    except ValueError:
-        raise InvalidRequest("unknown kind", hint="image, video or upload") from None
-
-
-def date_of(text: str) -> datetime:
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
-        raise InvalidRequest("not a date", hint="write YYYY-MM-DD") from None
 
 
 app = single(list_items)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fluxctx.commands import options
+from fluxctx.commands import filters, options
 from fluxctx.commands.base import Session, single
 from fluxctx.commands.report import SHORT_ID
 from fluxctx.console import table_size
@@ -20,25 +20,31 @@ def purge(
     expired: Annotated[
         bool, typer.Option("--expired", help="What has expired; needs no passphrase.")
     ] = False,
+    kind: filters.Kinds = None,
+    before: filters.Before = None,
+    tag: filters.Tags = None,
+    model: filters.Models = None,
 ) -> None:
     """Delete items for good.
 
     The item's key is destroyed in place: from then on nobody can open it, its thumbnail or its prompt.
     Copies that were exported, snapshots and backups by other software are out of reach.
     """
-    if sum([bool(items), all_items, expired]) != 1:
-        raise UsageError("say what to purge", hint="fluxctx purge ID..., --all or --expired")
+    chosen = filters.parse(kind, before, tag, model)
+    if sum([bool(items), all_items, expired, bool(chosen)]) != 1:
+        raise UsageError(
+            "say what to purge, in one way", hint="ID..., --all, --expired, or --tag and the like"
+        )
     with session.runtime() as runtime:
         if expired:
             result = runtime.sweep(force=True)
             deaths = list(result.deaths)
         else:
             runtime.open_account()
-            now = runtime.now()
             ids = (
-                [i.id for i in runtime.vault().every(now=now)]
-                if all_items
-                else [runtime.resolve(i) for i in items or []]
+                [runtime.resolve(reference) for reference in items]
+                if items
+                else list(filters.matching(runtime, chosen))
             )
             if ids and not session.confirm(f"delete {len(ids)} items for good?"):
                 raise Interrupted("nothing was deleted", hint="answer y, or add --yes")

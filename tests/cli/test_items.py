@@ -74,6 +74,58 @@ def test_a_purged_item_is_gone_for_good_and_the_ledger_says_so(stocked: Home) ->
     assert stocked.json("ledger", "verify").code == 0
 
 
+def test_a_filtered_page_is_full_while_there_is_more(stocked: Home) -> None:
+    page = stocked.json("list", "--tag", "set=fruit", "--limit", "1").data
+    assert [item["tags"] for item in page["items"]] == [{"set": "fruit"}]  # not the newest, and yet found
+    assert page["next"] is None
+
+
+def test_purge_by_tag_takes_what_fits_and_leaves_the_rest(stocked: Home) -> None:
+    ships, fruit = ids(stocked)
+    done = stocked.json("purge", "--tag", "set=ships", "--kind", "upload", "--yes")
+    assert [row["id"] for row in done.data["purged"]] == [ships]
+    assert ids(stocked) == [fruit]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--tag", "set=planes"),
+        ("--tag", "none"),
+        ("--kind", "video"),
+        ("--before", "2001-01-01"),
+        ("--model", "starter"),
+    ],
+)
+def test_filters_that_fit_nothing_purge_nothing(stocked: Home, flags: tuple[str, ...]) -> None:
+    assert stocked.json("purge", *flags, "--yes").data["purged"] == []
+    assert len(ids(stocked)) == 2
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--all", "--kind", "upload"), ("--expired", "--tag", "set"), ("@1", "--before", "2100-01-01"), ()],
+)
+def test_purge_wants_one_way_of_saying_what(stocked: Home, flags: tuple[str, ...]) -> None:
+    assert stocked.json("purge", *flags, "--yes").code == 2
+    assert len(ids(stocked)) == 2
+
+
+@pytest.mark.parametrize("flags", [("--kind", "song"), ("--before", "soon"), ("--tag", "=x")])
+def test_a_filter_that_cannot_be_read_is_a_usage_error_and_purges_nothing(
+    stocked: Home, flags: tuple[str, ...]
+) -> None:
+    assert stocked.json("purge", *flags, "--yes").code == 2
+    assert len(ids(stocked)) == 2
+
+
+def test_export_by_tag_writes_the_copies_that_fit(stocked: Home) -> None:
+    (stocked.work / "out").mkdir()
+    done = stocked.json("export", "--tag", "set=fruit", "--to", str(stocked.work / "out"))
+    assert [row["id"] for row in done.data["copies"]] == [ids(stocked)[1]]
+    assert len(list((stocked.work / "out").iterdir())) == 1
+
+
 def test_purge_asks_and_without_a_terminal_refuses(stocked: Home) -> None:
     done = stocked.json("purge", "--all")
     assert (done.code, done.envelope["error"]["code"]) == (2, "no_terminal")
