@@ -42,7 +42,7 @@ class Filters:
         """Whether an item's sealed facts fit; kind and date are the index's part."""
         tags = facts.get("tags", {})
         tagged = all(key in tags and value in ("", tags[key]) for key, value in self.tags)
-        return tagged and (not self.models or (facts.get("recipe") or {}).get("model") in self.models)
+        return tagged and (not self.models or model_of(facts) in self.models)
 
 
 def parse(
@@ -58,6 +58,13 @@ def parse(
         tags=pairs,
         models=models or [],
     )
+
+
+def model_of(facts: dict[str, Any]) -> str | None:
+    """The catalog name of the model that made an item; None for an upload."""
+    recipe = facts.get("recipe") or {}
+    name = recipe.get("model", {}).get("name")
+    return str(name) if name else None
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,13 @@ def test_the_recipe_says_how_it_was_made_and_that_nothing_was_learnt(made: Home)
     assert [step["step"] for step in shown["lifecycle"]][-1] == "deleted"
 
 
+def test_items_are_found_by_the_model_that_made_them(made: Home) -> None:
+    everything = [item["id"] for item in made.json("list", "--kind", "image").data["items"]]
+    assert everything
+    assert [item["id"] for item in made.json("list", "--model", "starter").data["items"]] == everything
+    assert made.json("list", "--model", "another").data["items"] == []
+
+
 def test_a_copy_carries_the_mark_and_no_prompt(made: Home) -> None:
     content = (made.work / "apple.png").read_bytes()
     assert b"trainedAlgorithmicMedia" in content
