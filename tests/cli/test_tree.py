@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import typer.main
 
 from fluxctx import errors
+from fluxctx.commands import tree
 from fluxctx.commands.tree import TREE
 from tests.running import Home
 
@@ -75,3 +78,25 @@ def test_every_command_and_link_of_a_page_exists(page: Path) -> None:
         assert name in TREE, f"{page.name} names `fluxctx {name}`"
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (page.parent / target).exists(), f"{page.name} points to {target}"
+
+
+def shell_lines(page: Path) -> list[str]:
+    """The `fluxctx ...` lines of a page's shell blocks, without prompts and comments."""
+    blocks = re.findall(r"^```(?:sh|console|bash)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.removeprefix("$ ") for line in lines if line.removeprefix("$ ").startswith("fluxctx ")]
+
+
+LINES = [(page, line) for page in PAGES if "reference" not in page.parts for line in shell_lines(page)]
+
+
+@pytest.mark.parametrize(("page", "line"), LINES, ids=[f"{page.name}-{line[:40]}" for page, line in LINES])
+def test_every_command_line_of_a_page_parses(page: Path, line: str) -> None:
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+    lexer.whitespace_split = True
+    words = list(itertools.takewhile(lambda word: word[0] not in "|&;<>", lexer))[1:]
+    command = tree.root()
+    while hasattr(command, "get_command") and words:
+        command = command.get_command(None, words.pop(0))
+        assert command is not None
+    command.make_context("fluxctx", words)
