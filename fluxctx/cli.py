@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from fluxctx import __version__
 from fluxctx.commands.tree import TREE, root
+from fluxctx.config import is_completing
 from fluxctx.console import Console, ReaderGone
 from fluxctx.errors import (
     DiskFull,
@@ -33,27 +34,40 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, terminate)
     console = Console(mode=mode_of(arguments), command=name_of(arguments))
     try:
-        code = root().main(args=arguments, prog_name="fluxctx", standalone_mode=False)
-        if code == Interrupted.exit_code:  # typer's own answer to Ctrl-C
-            raise KeyboardInterrupt
+        code = run(console, arguments)
         sys.stdout.flush()
-        sys.exit(code if isinstance(code, int) else 0)
     except (ReaderGone, BrokenPipeError):
         # The reader of stdout has gone (`| head -1`); what was sealed stays sealed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        code = READER_GONE
+    sys.exit(code)
+
+
+def run(console: Console, arguments: list[str]) -> int:
+    """Run one command and tell its error, if it has one; returns the exit code."""
+    if is_completing():
+        from typer._completion_classes import completion_init
+
+        completion_init()
+    try:
+        code = root().main(args=arguments, prog_name="fluxctx", standalone_mode=False)
+        if code == Interrupted.exit_code:  # typer's own answer to Ctrl-C
+            raise KeyboardInterrupt
+        return code if isinstance(code, int) else 0
+    except (ReaderGone, BrokenPipeError):
+        raise
     except Exception as error:  # noqa: BLE001 -- the one place where every error becomes words and a code
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.stderr.write(f"{error}\n")
-            sys.exit(2)
+            return 2
         known = error if isinstance(error, FluxctxError) else translated(error)
         if "--debug" in arguments:
             traceback.print_exception(error)
         console.fail(known)
-        sys.exit(known.exit_code)
+        return known.exit_code
     except KeyboardInterrupt:
         console.fail(Interrupted("interrupted", hint="nothing was half stored"))
-        sys.exit(Interrupted.exit_code)
+        return Interrupted.exit_code
 
 
 def terminate(signum: int, frame: Any) -> NoReturn:
@@ -75,6 +89,7 @@ def name_of(arguments: list[str]) -> str:
     return f"{words[0]} {second}" if words[0] in GROUPS and second.isalpha() else words[0]
 
 
+READER_GONE = 141  # what a shell calls SIGPIPE
 GROUPS = frozenset({"models", "policy", "terms", "account", "vault", "ledger", "config", "provenance"})
 
 

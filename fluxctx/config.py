@@ -198,3 +198,8 @@ def parse_duration(text: str) -> timedelta:
 def is_terminal() -> bool:
     """Whether a person can be asked something here."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def is_completing() -> bool:
+    """Whether a shell asks for completions and not for the command."""
+    return "_FLUXCTX_COMPLETE" in os.environ

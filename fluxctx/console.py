@@ -28,14 +28,26 @@ class Console:
 
     # --- stdout: data -----------------------------------------------------------------------------
 
-    def done(self, data: Mapping[str, Any], text: str | Iterable[str] = ()) -> None:
-        """Finish a command: the envelope for scripts, `text` for people."""
+    def done(
+        self,
+        data: Mapping[str, Any],
+        text: str | Iterable[str] = (),
+        *,
+        error: FluxctxError | None = None,
+    ) -> None:
+        """Finish a command: the envelope for scripts, `text` for people.
+
+        A measurement that found something wrong gives both: `error` is raised, and its envelope carries `data`.
+        """
         self.stop_progress()
         if self.mode == "text":
             for line in [text] if isinstance(text, str) else text:
                 write(sys.stdout, line)
-        else:
+        elif error is None:
             write(sys.stdout, dumps(self.envelope(data, None)))
+        if error is not None:
+            error.data = data
+            raise error
 
     def envelope(self, data: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> dict[str, Any]:
         return {
@@ -86,7 +98,7 @@ class Console:
             if error.hint:
                 write(sys.stderr, f"\n{self.paint('hint', '36')}: {error.hint}")
         else:
-            write(sys.stdout, dumps(self.envelope(None, body)))
+            write(sys.stdout, dumps(self.envelope(error.data, body)))
 
     def paint(self, word: str, code: str) -> str:
         return f"\x1b[{code}m{word}\x1b[0m" if self.color else word

@@ -70,6 +70,7 @@ class FluxctxError(Exception):
         self.message = message
         self.hint = hint
         self.details = dict(details or {})
+        self.data: Mapping[str, object] | None = None  # what was measured before it failed
 
 
 class UsageError(FluxctxError):

@@ -46,10 +46,9 @@ def check(
     data = {"action": str(verdict.action), "findings": findings, "policy": policy}
     lines = [str(verdict.action)]
     lines += [f"  {f['category']}  rule {f['rule']}  score {f['score']}  at {f['span']}" for f in findings]
-    session.console.done(data, lines)
     worst = [Action.REVIEW, Action.BLOCK] if fail_on == "review" else [Action.BLOCK] if fail_on else []
-    if verdict.action in worst:
-        raise PolicyRefused(f"the verdict is {verdict.action}", hint="the findings say why")
+    error = PolicyRefused(f"the verdict is {verdict.action}", hint="the findings say why")
+    session.console.done(data, lines, error=error if verdict.action in worst else None)
 
 
 def show(session: Session) -> None:

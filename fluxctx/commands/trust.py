@@ -42,10 +42,9 @@ def trust(
             f"               {p.evidence}",
             f"               check: {p.repeat}",
         ]
-    session.console.done({"promises": rows}, text)
     broken = [p.id for p in lines if p.state == "not kept"]
-    if broken:
-        raise PromiseNotKept(f"not kept here: {', '.join(broken)}", hint="the lines above say what was seen")
+    error = PromiseNotKept(f"not kept here: {', '.join(broken)}", hint="the lines say what was seen")
+    session.console.done({"promises": rows}, text, error=error if broken else None)
 
 
 app = single(trust)

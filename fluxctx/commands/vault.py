@@ -83,11 +83,10 @@ def verify(session: Session) -> None:
         f"{checked} items checked, {len(faults)} faults",
         *(f"  {f['item'] or '-'}  {f['fault']}" for f in faults),
     ]
-    if faults:
-        raise IntegrityError(
-            "the vault is damaged", hint="restore a backup, or purge the items named", details=data
-        )
-    session.console.done(data, lines)
+    error = IntegrityError(
+        "the vault is damaged", hint="restore a backup, or purge the items named", details=data
+    )
+    session.console.done(data, lines, error=error if faults else None)
 
 
 def stats(session: Session) -> None:
