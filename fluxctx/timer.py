@@ -85,7 +85,7 @@ def install_systemd(command: list[str], name: str, user_home: Path) -> TimerStat
         return TimerState(installed=False, detail=f"no systemd user session here; {HINT}")
     folder = user_home / ".config/systemd/user"
     folder.mkdir(parents=True, exist_ok=True)
-    quoted = " ".join('"' + word.replace("%", "%%").replace('"', '\\"') + '"' for word in command)
+    quoted = " ".join(systemd_word(word) for word in command)
     service = f"[Unit]\nDescription=fluxctx: destroy what has expired\n\n[Service]\nType=oneshot\nExecStart={quoted}\n"
     timer = (
         "[Unit]\nDescription=fluxctx: hourly sweep\n\n[Timer]\nOnCalendar=hourly\nPersistent=true\n"
@@ -98,6 +98,13 @@ def install_systemd(command: list[str], name: str, user_home: Path) -> TimerStat
     if not started.ok:
         return TimerState(installed=False, detail=f"systemd refused the timer; {HINT}")
     return TimerState(installed=True, detail="every hour, by a systemd user timer")
+
+
+def systemd_word(word: str) -> str:
+    """One argument of ExecStart=, taken literally: quotes, specifiers and variables are escaped."""
+    for special, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("$", "$$")):
+        word = word.replace(special, escaped)
+    return f'"{word}"'
 
 
 def install_launchd(command: list[str], name: str, user_home: Path) -> TimerState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -116,3 +117,26 @@ def stocked_terminal(home: Home) -> Home:
     home.init()
     assert home.json("generate", "a red apple", "--steps", "2", "--seed", "1").code == 0
     return home
+
+
+def test_a_prompt_written_in_the_editor_is_on_no_disk_and_in_no_argument(home: Home) -> None:
+    home.init()
+    script = home.work / "editor.py"
+    script.write_text(
+        "import os, subprocess, sys\n"
+        "kind = subprocess.run(['stat', '-f', '-c', '%T', sys.argv[1]], capture_output=True, text=True).stdout\n"
+        "mode = oct(os.stat(sys.argv[1]).st_mode & 0o777)\n"
+        "open('seen', 'w').write(kind.strip() + ' ' + mode + ' ' + sys.argv[1])\n"
+        "open(sys.argv[1], 'w').write('a marzipan lighthouse\\n')\n"
+    )
+    environment = {**home.environment, "TERM": "xterm", "EDITOR": f"{sys.executable} {script}"}
+    arguments = ["-m", "fluxctx", "generate", "--edit-prompt", "--steps", "1", "--seed", "1"]
+    child = pexpect.spawn(
+        sys.executable, arguments, env=environment, cwd=str(home.work), encoding="utf-8", timeout=120
+    )
+    assert ended(child) == 0
+    kind, mode, path = (home.work / "seen").read_text().split(" ")
+    assert (kind, mode) == ("tmpfs", "0o600")
+    assert not Path(path).exists()
+    assert home.json("show", "@last").data["recipe"]["prompt"] == "a marzipan lighthouse"
+    assert not [f for f in home.root.rglob("*") if f.is_file() and b"marzipan" in f.read_bytes()]
