@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 HOME_  := $(CURDIR)/.fluxctx-home
-PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: picture test setup setup-dev check docs
 
@@ -13,8 +13,9 @@ picture: setup            ## a real picture from the embedded model, then the va
 	FLUXCTX_HOME=$(HOME_) FLUXCTX_PASSPHRASE_FILE=$(HOME_)/passphrase FLUXCTX_ACCEPT_TERMS=1 \
 	  $(BIN)/fluxctx generate "a red apple" --output apple.png --force
 	FLUXCTX_HOME=$(HOME_) FLUXCTX_PASSPHRASE_FILE=$(HOME_)/passphrase $(BIN)/fluxctx list
+	@$(MAKE) --no-print-directory $(VENV)/.compiled
 
-test: setup-dev           ## every test, in parallel, without network
+test: setup-dev $(VENV)/.compiled  ## every test, in parallel, without network
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 setup: $(VENV)/.runtime
@@ -31,6 +32,11 @@ $(VENV)/.runtime: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP) --editable ".[dev]"
+	@touch $@
+
+# Bytecode comes after the first picture: the workers can write no file and would compile anew each time.
+$(VENV)/.compiled: $(VENV)/.runtime
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 check: setup-dev          ## what CI checks besides the tests
